@@ -17,7 +17,7 @@ let start = 0;         // the first seed of the grid
 let ends = { a: null, b: null };
 let picked = { a: null, b: null };      // the parts of the latent when the ends were picked
 let slid = { control: null, time: 0 };  // the last slider that was changed
-let files = null;      // names of the checkpoints that exist
+let known = null;      // the checkpoints that exist
 let search = null;     // number of the search in progress
 
 // Requests ------------------------------------------------------------------------------------------------------------
@@ -205,27 +205,25 @@ function latentOf({ base, other = null, amount = 0 }) {
 }
 
 function showCheckpoint() {
-  const gone = files !== null && !files.includes(point.checkpoint);
+  const gone = known !== null && !known.some(({ name }) => name === point.checkpoint);
   if (by("gone").hidden === gone) {
     by("gone").textContent = gone ? "The file of this checkpoint is gone. Save the favorite or download the picture now." : "";
     by("gone").hidden = !gone;
     repeat(point);
   }
-  const select = by("checkpoint");
-  if (![...select.options].some(option => option.value === point.checkpoint)) {
-    select.add(new Option(`${labelOf(point.checkpoint)} (removed, still loaded)`, point.checkpoint), 0);
-  }
-  select.value = point.checkpoint;
+  const listed = [...known ?? []];
+  if (gone) listed.unshift({ name: point.checkpoint, label: `${labelOf(point.checkpoint)} (removed, still loaded)` });
+  // Options that stay are left alone, since the user may be choosing.
+  const select = by("checkpoint"), labels = new Map(listed.map(({ name, label }) => [name, label]));
+  for (const option of [...select.options]) if (labels.get(option.value) !== option.text) option.remove();
+  listed.forEach(({ name, label }, place) => {
+    if (select.options[place]?.value !== name) select.add(new Option(label, name), place);
+  });
+  if (select.value !== point.checkpoint) select.value = point.checkpoint;
 }
 
 async function refreshCheckpoints() {
-  let known;
-  try { known = await ask("checkpoints", undefined, "GET"); } catch (error) { complain(error); return; }
-  if (!known) return;
-  files = known.map(({ name }) => name);
-  const options = known.map(({ name, label }) => new Option(label, name));
-  const listed = [...by("checkpoint").options].map(option => option.text + option.value);
-  if (!same(listed, options.map(option => option.text + option.value))) by("checkpoint").replaceChildren(...options);
+  try { known = await ask("checkpoints", undefined, "GET") ?? known; } catch (error) { complain(error); return; }
   showCheckpoint();
 }
 

@@ -278,6 +278,13 @@ def test_page_says_at_its_picture_that_the_checkpoint_is_removed(page, explored)
         expect(page.locator("#repeat-note")).to_contain_text("was removed")
         expect(page.locator("#command")).to_be_hidden()
         expect(page.locator("#copy-python")).to_be_disabled()
+        expect(page.locator("#checkpoint option").first).to_have_text("step 60 (removed, still loaded)")
+        option = page.locator("#checkpoint option").last.element_handle()
+        for _ in range(2):
+            with page.expect_response("**/checkpoints?*"):
+                page.locator("#class").focus()
+                page.locator("#checkpoint").focus()
+        assert option.evaluate("option => option.isConnected")  # the user may be choosing it
     finally:
         path.write_bytes(content)
     page.locator("#class").focus()
