@@ -155,7 +155,8 @@ def _training(runs: Sequence[RunSummary]) -> Iterator[tuple[Plot, str]]:
 
 def _measured(runs: Sequence[RunSummary]) -> Iterator[tuple[Plot, str]]:
     for name, metric in metrics_of(runs).items():
-        curves = _curves(runs, name, is_smoothed=False, marks_best=True)
+        curves = _curves(runs, name, is_smoothed=False, is_metric=True)
+        until = max([_until(runs), *(kimg for curve in curves for kimg, _ in curve.points)])
         levels = ((metric.real_data, "real data"),) if metric.real_data is not None else ()
         caption = {"lower": "Lower is better.", "higher": "Higher is better."}.get(metric.better or "", "")
         if metric.real_data is not None:
@@ -164,7 +165,7 @@ def _measured(runs: Sequence[RunSummary]) -> Iterator[tuple[Plot, str]]:
         numbers += [level for level, _ in levels]
         spreads = metric.better == "lower" and bool(numbers) and 0 < _WIDE * min(numbers) < max(numbers)
         caption += " The axis is logarithmic." if spreads else ""
-        plot = Plot(name, curves, levels, _events(runs), _until(runs), shows_dots=True, is_logarithmic=spreads)
+        plot = Plot(name, curves, levels, _events(runs), until, shows_dots=True, is_logarithmic=spreads)
         yield plot, caption.strip()
 
 
@@ -179,24 +180,32 @@ def _until(runs: Sequence[RunSummary]) -> float:
 
 
 def _curves(
-    runs: Sequence[RunSummary], key: str, *, is_smoothed: bool = True, marks_best: bool = False
+    runs: Sequence[RunSummary], key: str, *, is_smoothed: bool = True, is_metric: bool = False
 ) -> tuple[Curve, ...]:
     """Return a curve for each group of runs."""
     curves = []
     for number, (_, members) in enumerate(_groups(runs)):
-        points: Points = members[0].curve(key)
+        found = [_measured_points(run, key) if is_metric else run.curve(key) for run in members]
+        points: Points = found[0]
         band = None
         if len(members) > 1:
-            over_seeds = median_curve([_smoothed(run.curve(key)) if is_smoothed else run.curve(key) for run in members])
+            over_seeds = median_curve([_smoothed(each) for each in found] if is_smoothed else found)
             if over_seeds is None:
                 continue
             points = list(zip(over_seeds.kimg, over_seeds.median, strict=True))
             low, high = (list(zip(over_seeds.kimg, end, strict=True)) for end in (over_seeds.low, over_seeds.high))
             band = (low, high)
         if points:
-            best = best_point(members[0], key) if marks_best and len(runs) == 1 else None
+            best = best_point(members[0], key) if is_metric and len(runs) == 1 else None
             curves.append(Curve("", points, number % COLORS, is_smoothed and band is None, band, best))
     return tuple(curves)
+
+
+def _measured_points(run: RunSummary, metric: str) -> Points:
+    """Return the values of a metric as (kimg, value): those of the log, and one that only evaluation.json has."""
+    history = run.scores[metric].history if metric in run.scores else ()
+    at = kimg_at(run.log, [step for step, _ in history])
+    return [(kimg, value) for kimg, (_, value) in zip(at, history, strict=True) if kimg is not None]
 
 
 def _smoothed(points: Points) -> Points:

@@ -8,7 +8,7 @@ from gancore.report.collect import collect
 from gancore.report.curves import colors_of, legend, metric_curves, training_curves
 from gancore.utils.files import without_warnings
 from helpers.html_pages import problems_of
-from helpers.run_folders import run_folder
+from helpers.run_folders import evaluation_line, run_folder, training_line
 
 NUMBERS = st.one_of(st.floats(), st.integers(-(10**400), 10**400), st.none())
 KEYS = st.sampled_from(
@@ -55,3 +55,12 @@ def test_curves_of_runs_over_seeds_are_one_with_a_band(tmp_path):
     (view,) = training_curves(runs)
     assert view.title == "Loss of the generator"
     assert "fill-opacity: 0.18" in view.svg
+
+
+def test_metric_curves_end_with_a_value_that_only_evaluation_json_has(tmp_path):
+    lines = [training_line(100), evaluation_line(100, 9.0), training_line(150)]
+    (view,) = metric_curves([collect(run_folder(tmp_path / "both", lines))])
+    assert "fd-classifier over thousands of real images; from 9 to 7.1; " in view.svg
+    assert ">20<" in view.svg.replace("\u200b", "")  # the axis ends beyond the log, at the kimg of the evaluation
+    (view,) = metric_curves([collect(run_folder(tmp_path / "alone", lines[::2]))])
+    assert "from 7.1 to 7.1" in view.svg

@@ -76,6 +76,13 @@ def test_page_of_runs_with_equal_names_tells_them_apart(several):
         assert f"</span>{paths[name]}</h3>" in text
 
 
+def test_page_of_a_run_without_a_log_has_the_metrics_that_were_measured(tmp_path):
+    run = run_folder(tmp_path / "run", [])
+    table = text_of(run, tmp_path / "page.html").split('id="metrics"')[1].split("</section>")[0]
+    assert "<svg" not in table
+    assert '<th scope="row">fd-classifier</th><td>7.1</td>' in table
+
+
 @pytest.mark.parametrize("layers", [
     [{"dataset": {"name": "noise", "shape": [2]}}],
     [{"dataset": {"name": "noise", "shape": [7]}}],
