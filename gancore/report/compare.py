@@ -67,12 +67,13 @@ class OverSeeds:
 
 @dataclass(frozen=True)
 class MedianCurve:
-    """The median over several curves, and the least and the greatest value of them, at each `kimg`; all are as long."""
+    """The median over `count` curves, and the least and the greatest value of them, at each `kimg`; all are as long."""
 
     kimg: tuple[float, ...]
     median: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    count: int
 
 
 def config_differences(configs: Sequence[Mapping[str, Any]]) -> list[ConfigDifference]:  # Any: data of a file
@@ -197,11 +198,12 @@ def median_curve(curves: Sequence[Sequence[tuple[float, float]]], points: int = 
     """Return the median over curves of (kimg, value), on a grid of `points` equal steps, with the range of the values.
 
     The grid spans the kimg that all curves have, so it ends with the shortest one. Between its points a curve is
-    linear; points that are not finite are left out. Of several values at one kimg the last counts. None unless all
-    curves have a kimg in common.
+    linear; points that are not finite are left out, and so are curves without any other. Of several values at one kimg
+    the last counts. None unless the curves have a kimg in common.
     """
     ordered = [sorted(dict(point for point in curve if all(map(math.isfinite, point))).items()) for curve in curves]
-    if not ordered or not all(ordered):
+    ordered = [curve for curve in ordered if curve]
+    if not ordered:
         return None
     first, last = max(curve[0][0] for curve in ordered), min(curve[-1][0] for curve in ordered)
     if first > last:
@@ -210,5 +212,6 @@ def median_curve(curves: Sequence[Sequence[tuple[float, float]]], points: int = 
     values = np.stack(
         [np.interp(grid, [kimg for kimg, _ in curve], [value for _, value in curve]) for curve in ordered]
     )
-    middle, low, high = np.median(values, axis=0), values.min(axis=0), values.max(axis=0)
-    return MedianCurve(*(tuple(map(float, row)) for row in (grid, middle, low, high)))
+    lines = (grid, np.median(values, axis=0), values.min(axis=0), values.max(axis=0))
+    kimg, middle, low, high = (tuple(map(float, line)) for line in lines)
+    return MedianCurve(kimg, middle, low, high, len(ordered))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gancore.checkpoint.log import kimg_at
 from gancore.evaluation.collapse import LOW_VALUES_TO_ALARM, MIN_DIVERSITY
-from gancore.report.compare import groups_over_seeds, median_curve
+from gancore.report.compare import MedianCurve, groups_over_seeds, median_curve
 from gancore.report.plots import COLORS, Curve, Plot, Points, smoothed, svg
 from gancore.report.scores import Score
 from gancore.report.summary import RunSummary
@@ -26,7 +26,7 @@ _SPEED = (
     "Real images that training takes per second from line to line of the log, without the time of pictures, "
     "evaluations and checkpoints. The number at the top includes that time."
 )
-_OUTSIDE = " Some points lie outside the plot, and count as its edge in the thick lines."
+_OUTSIDE = "Some points lie outside the plot, and count as its edge in the thick lines."
 _DIVERSITY = (
     "Effective number of distinct samples, relative to that of as many real images. Good: near 1. Below "
     f"{MIN_DIVERSITY} in {LOW_VALUES_TO_ALARM} evaluations in a row is a warning of collapse."
@@ -76,7 +76,13 @@ def metric_curves(runs: Sequence[RunSummary]) -> list[CurveView]:
 
 def legend(runs: Sequence[RunSummary]) -> list[Legend]:
     """Return what the colors stand for; nothing for one run, whose curves have labels of their own."""
-    return [Legend(label, number % COLORS) for number, (label, _) in enumerate(_groups(runs))] if len(runs) > 1 else []
+    if len(runs) == 1:
+        return []
+    entries = []
+    for number, (names, members) in enumerate(_groups(runs)):
+        of_seeds = f"median of {len(members)} seeds: " if len(members) > 1 else ""
+        entries.append(Legend(of_seeds + names, number % COLORS))
+    return entries
 
 
 def colors_of(runs: Sequence[RunSummary]) -> list[int]:
@@ -105,14 +111,13 @@ def metrics_of(runs: Iterable[RunSummary], *, with_further: bool = False) -> dic
 
 
 def _groups(runs: Sequence[RunSummary]) -> list[tuple[str, list[RunSummary]]]:
-    """Return the runs that a curve stands for, with its label: one run, or all that differ only in their seed."""
+    """Return the runs that a curve stands for, with their names: one run, or all that differ only in their seed."""
     groups = []
     for positions in groups_over_seeds([run.config or {"path": str(run.path)} for run in runs]):
         members = [runs[position] for position in positions]
         names = [run.name for run in members[:_MOST_NAMES]]
         names += [f"{len(members) - _MOST_NAMES} more"] if len(members) > _MOST_NAMES else []
-        of_seeds = f"median of {len(members)} seeds: " if len(members) > 1 else ""
-        groups.append((of_seeds + ", ".join(names), members))
+        groups.append((", ".join(names), members))
     return groups
 
 
@@ -120,8 +125,8 @@ def _views(plots: Iterable[tuple[Plot, str]], prefix: str) -> list[CurveView]:
     views = list[CurveView]()
     for plot, caption in plots:
         if not plot.is_empty:
-            outside = _OUTSIDE if plot.limits else ""
-            views.append(CurveView(plot.title, caption + outside, svg(plot, f"{prefix}{len(views)}")))
+            parts = [caption, *(curve.note for curve in plot.curves), _OUTSIDE if plot.limits else ""]
+            views.append(CurveView(plot.title, " ".join(filter(None, parts)), svg(plot, f"{prefix}{len(views)}")))
     return views
 
 
@@ -184,21 +189,30 @@ def _curves(
 ) -> tuple[Curve, ...]:
     """Return a curve for each group of runs."""
     curves = []
-    for number, (_, members) in enumerate(_groups(runs)):
+    for number, (names, members) in enumerate(_groups(runs)):
         found = [_measured_points(run, key) if is_metric else run.curve(key) for run in members]
         points: Points = found[0]
-        band = None
+        band, note = None, ""
         if len(members) > 1:
             over_seeds = median_curve([_smoothed(each) for each in found] if is_smoothed else found)
             if over_seeds is None:
                 continue
             points = list(zip(over_seeds.kimg, over_seeds.median, strict=True))
             low, high = (list(zip(over_seeds.kimg, end, strict=True)) for end in (over_seeds.low, over_seeds.high))
-            band = (low, high)
+            band, note = (low, high), _missing(names, over_seeds, found)
         if points:
             best = best_point(members[0], key) if is_metric and len(runs) == 1 else None
-            curves.append(Curve("", points, number % COLORS, is_smoothed and band is None, band, best))
+            curves.append(Curve("", points, number % COLORS, is_smoothed and band is None, band, best, note))
     return tuple(curves)
+
+
+def _missing(names: str, shown: MedianCurve, curves: Sequence[Points]) -> str:
+    """Return a sentence if not all seeds have values, or if some have values after the end of the shortest one."""
+    last = max(kimg for points in curves for kimg, value in points if math.isfinite(value))
+    of = f"is of {shown.count} of {len(curves)} seeds, since the others have no values"
+    until = f"ends at {shown.kimg[-1]:,.1f} kimg with the shortest curve"
+    parts = [of] * (shown.count < len(curves)) + [until] * (shown.kimg[-1] < last)
+    return f"The median of {names} {' and '.join(parts)}." if parts else ""
 
 
 def _measured_points(run: RunSummary, metric: str) -> Points:

@@ -63,6 +63,8 @@ class Curve:
     band: tuple[Points, Points] | None = None
     best: tuple[float, float] | None = None
     """The point to mark as the best one."""
+    note: str = ""
+    """What the caption of its plot must say about it."""
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,8 @@ def test_median_curve_takes_the_middle_of_three_lines():
     assert found.high == (100.0,) * 4
 
 
-def test_median_curve_needs_points_of_every_curve():
+def test_median_curve_leaves_out_curves_without_points():
     assert median_curve([]) is None
-    assert median_curve([[(0, 1)], [(0, math.nan)]]) is None
-    assert median_curve([[(0, 1), (0, 3)], [(0, 5)]]).median == (4.0,)
+    assert median_curve([[(0, math.nan)]]) is None
+    found = median_curve([[(0, 1), (0, 3)], [(0, 5)], [(0, math.nan)], []])
+    assert (found.median, found.count) == ((4.0,), 2)

@@ -55,6 +55,18 @@ def test_curves_of_runs_over_seeds_are_one_with_a_band(tmp_path):
     (view,) = training_curves(runs)
     assert view.title == "Loss of the generator"
     assert "fill-opacity: 0.18" in view.svg
+    assert view.caption.endswith(" ends at 17.0 kimg with the shortest curve.")
+
+
+def test_curves_over_seeds_leave_out_a_seed_without_values_and_say_so(tmp_path):
+    lines = [{"kimg": kimg, "generator_loss": kimg / 7} for kimg in range(20)]
+    diverged = [{**line, "generator_loss": None} for line in lines]
+    runs = [run_of(tmp_path / str(seed), own, seed) for seed, own in enumerate((lines, lines, diverged, []))]
+    (view,) = training_curves(runs)
+    names = ", ".join(run.name for run in runs)
+    assert view.caption.endswith(f" The median of {names} is of 2 of 4 seeds, since the others have no values.")
+    (view,) = training_curves(runs[:2])
+    assert "The median" not in view.caption
 
 
 def test_metric_curves_end_with_a_value_that_only_evaluation_json_has(tmp_path):
