@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gancore.checkpoint.log import kimg_at
 from gancore.evaluation.collapse import LOW_VALUES_TO_ALARM, MIN_DIVERSITY
 from gancore.report.compare import MedianCurve, groups_over_seeds, median_curve
-from gancore.report.plots import COLORS, Curve, Plot, Points, smoothed, svg
+from gancore.report.plots import COLORS, DASHES, Curve, Plot, Points, smoothed, svg
 from gancore.report.scores import Score
 from gancore.report.summary import RunSummary
 
@@ -58,10 +58,10 @@ class CurveView:
 
 @dataclass(frozen=True)
 class Legend:
-    """What the color of a curve stands for, in plots of several runs."""
+    """What a curve stands for, in plots of several runs; `swatch` has the CSS classes of its color and its dashes."""
 
     label: str
-    color: int
+    swatch: str
 
 
 def training_curves(runs: Sequence[RunSummary]) -> list[CurveView]:
@@ -75,20 +75,24 @@ def metric_curves(runs: Sequence[RunSummary]) -> list[CurveView]:
 
 
 def legend(runs: Sequence[RunSummary]) -> list[Legend]:
-    """Return what the colors stand for; nothing for one run, whose curves have labels of their own."""
+    """Return what the curves stand for; nothing for one run, whose curves have labels of their own."""
     if len(runs) == 1:
         return []
     entries = []
     for number, (names, members) in enumerate(_groups(runs)):
         of_seeds = f"median of {len(members)} seeds: " if len(members) > 1 else ""
-        entries.append(Legend(of_seeds + names, number % COLORS))
+        entries.append(Legend(of_seeds + names, _swatch(number)))
     return entries
 
 
-def colors_of(runs: Sequence[RunSummary]) -> list[int]:
-    """Return the color of each run: that of its curve."""
+def swatches_of(runs: Sequence[RunSummary]) -> list[str]:
+    """Return the CSS classes of the swatch of each run: those of its curve."""
     groups = [members for _, members in _groups(runs)]
-    return [next(number for number, members in enumerate(groups) if run in members) % COLORS for run in runs]
+    return [_swatch(next(number for number, members in enumerate(groups) if run in members)) for run in runs]
+
+
+def _swatch(number: int) -> str:
+    return f"c{number % COLORS} d{number // COLORS % len(DASHES)}"
 
 
 def best_point(run: RunSummary, metric: str) -> tuple[float, float] | None:
@@ -202,7 +206,7 @@ def _curves(
             band, note = (low, high), _missing(names, over_seeds, found)
         if points:
             best = best_point(members[0], key) if is_metric and len(runs) == 1 else None
-            curves.append(Curve("", points, number % COLORS, is_smoothed and band is None, band, best, note))
+            curves.append(Curve("", points, number, is_smoothed and band is None, band, best, note))
     return tuple(curves)
 
 

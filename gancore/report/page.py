@@ -15,7 +15,7 @@ from gancore.errors import ConfigError
 from gancore.report.caveats import caveats
 from gancore.report.collect import collect
 from gancore.report.compare import OverSeeds, Spread, config_differences, over_seeds
-from gancore.report.curves import best_point, colors_of, legend, metric_curves, metrics_of, training_curves
+from gancore.report.curves import best_point, legend, metric_curves, metrics_of, swatches_of, training_curves
 from gancore.report.pictures import Embedded
 from gancore.report.summary import RunSummary
 from gancore.report.view import RunView, Sources, duration_text, value_text, view_of
@@ -114,7 +114,7 @@ def page_of(paths: Sequence[Path], sources: Sources) -> Page:
     html = environment.get_template("report.html.jinja").render(
         title=views[0].name if len(views) == 1 else f"{len(views)} runs",
         runs=views,
-        colors=colors_of(runs),
+        swatches=swatches_of(runs),
         shared=_shared(views),
         legend=legend(runs),
         training=training,

@@ -20,6 +20,8 @@ Points = Sequence[tuple[float, float]]
 
 COLORS = 6
 """Number of colors of curves; a page defines each as a CSS variable."""
+DASHES = ("solid", (0, (4, 2)), (0, (1, 1.5)), (0, (7, 2, 1, 2)))
+"""Patterns of lines: with more curves than colors, each color returns with the next one."""
 _MOST_POINTS = 300
 """Points of a curve that are drawn; of more, each stands for several lines of the log."""
 _FEWEST_TO_SMOOTH = 8
@@ -54,11 +56,11 @@ _VARIABLES = {
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve of a plot. `color` is a number below `COLORS`; `band` has lower and upper ends of a range around it."""
+    """A curve of a plot; `number` chooses color and dashes. `band` has lower and upper ends of a range around it."""
 
     label: str
     points: Points
-    color: int
+    number: int
     is_smoothed: bool = True
     band: tuple[Points, Points] | None = None
     best: tuple[float, float] | None = None
@@ -205,22 +207,23 @@ def drawn(draw: Callable[[mpl.axes.Axes], None], size: tuple[float, float], pref
 
 def _draw(axes: mpl.axes.Axes, curve: Curve, plot: Plot) -> None:
     """Draw a curve: thin as it was measured, and thick as it is smoothed where it has enough points."""
-    color = CURVES[curve.color % COLORS]
+    color = CURVES[curve.number % COLORS]
     label = f"\u200b{curve.label}" if curve.label else None  # matplotlib drops labels that begin with a line
+    line = {"linewidth": 1.8, "linestyle": DASHES[curve.number // COLORS % len(DASHES)], "label": label}
     if curve.band is not None:
         kimg, low = np.array(curve.band[0]).T
         axes.fill_between(kimg, low, np.array(curve.band[1])[:, 1], color=color, alpha=0.18, linewidth=0)
     smooths = curve.is_smoothed and len(curve.points) >= _FEWEST_TO_SMOOTH
     marker = "o" if plot.shows_dots and len(curve.points) <= 40 else ""
     kimg, values = thinned(curve.points)
-    raw = {"linewidth": 0.8, "alpha": 0.45} if smooths else {"linewidth": 1.8, "label": label}
+    raw = {"linewidth": 0.8, "alpha": 0.45} if smooths else line
     axes.plot(kimg, values, color=color, marker=marker, markersize=3.5, **raw)
     if smooths:
         low, high = plot.limits or (-math.inf, math.inf)
         # Otherwise a point outside would pull the line away for long.
         average = smoothed([min(max(value, low), high) if math.isfinite(value) else value for _, value in curve.points])
         kimg, values = thinned([(at, value) for (at, _), value in zip(curve.points, average, strict=True)])
-        axes.plot(kimg, values, color=color, linewidth=1.8, label=label)
+        axes.plot(kimg, values, color=color, **line)
     if curve.best is not None:
         axes.plot(*curve.best, "o", markersize=9, markerfacecolor="none", markeredgecolor=color, markeredgewidth=1.6)
         side = "right" if curve.best[0] > 0.8 * plot.until else "left" if curve.best[0] < 0.2 * plot.until else "center"

@@ -5,7 +5,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from gancore.report.collect import collect
-from gancore.report.curves import colors_of, legend, metric_curves, training_curves
+from gancore.report.curves import legend, metric_curves, swatches_of, training_curves
 from gancore.utils.files import without_warnings
 from helpers.html_pages import problems_of
 from helpers.run_folders import evaluation_line, run_folder, training_line
@@ -51,7 +51,7 @@ def test_curves_of_runs_over_seeds_are_one_with_a_band(tmp_path):
     lines = [{"kimg": kimg, "generator_loss": kimg / 7} for kimg in range(20)]
     runs = [run_of(tmp_path / str(seed), lines[: 20 - seed], seed) for seed in range(3)]
     assert [entry.label.partition(":")[0] for entry in legend(runs)] == ["median of 3 seeds"]
-    assert colors_of(runs) == [0, 0, 0]
+    assert swatches_of(runs) == ["c0 d0"] * 3
     (view,) = training_curves(runs)
     assert view.title == "Loss of the generator"
     assert "fill-opacity: 0.18" in view.svg
@@ -67,6 +67,14 @@ def test_curves_over_seeds_leave_out_a_seed_without_values_and_say_so(tmp_path):
     assert view.caption.endswith(f" The median of {names} is of 2 of 4 seeds, since the others have no values.")
     (view,) = training_curves(runs[:2])
     assert "The median" not in view.caption
+
+
+def test_curves_of_more_runs_than_colors_differ_by_dashes(tmp_path):
+    lines = [{"step": kimg, "kimg": kimg, "generator_loss": kimg / 7} for kimg in range(4)]
+    runs = [collect(run_folder(tmp_path / f"{n}", lines, {}, {"batch_size": n})) for n in range(1, 8)]
+    assert len(set(swatches_of(runs))) == len({entry.swatch for entry in legend(runs)}) == 7
+    few, many = (training_curves(chosen)[0].svg.count("stroke-dasharray") for chosen in (runs[:6], runs))
+    assert (few, many) == (0, 1)
 
 
 def test_metric_curves_end_with_a_value_that_only_evaluation_json_has(tmp_path):
