@@ -41,7 +41,7 @@ class Neighbors:
 class Copies:
     """Of `drawn` samples the ones closest to training data, closest first.
 
-    Distances are root mean squares of the differences of pixels, of which 1 is the largest. `of_samples` is the median
+    Distances are root mean squares of the differences of values, of which 1 is the largest. `of_samples` is the median
     distance of a sample to the nearest training image, `of_real` that of a training image to its nearest other one,
     both among `compared` of `total` training images. `suspects` is the number of samples nearer than a quarter of
     `of_real`.
@@ -69,8 +69,7 @@ def find_copies(trained: TrainedGenerator, reference: ReferenceImages, condition
     """
     samples = trained.sample(_SAMPLES, seed=0, conditions=conditions)
     real = _read(reference)
-    limits = trained.sample_format.value_range
-    low, high = _range(real, limits)
+    low, high = _range(real, trained.sample_format.value_range)
 
     def flat(stored: Tensor) -> Tensor:
         return ((stored.flatten(1).float() - low) / (high - low)).clamp(0, 1)
@@ -80,8 +79,9 @@ def find_copies(trained: TrainedGenerator, reference: ReferenceImages, condition
     among_real, _ = _nearest(flat(real[chosen]), real, flat, 2)  # the nearest is the image itself
     of_real = float(among_real[:, -1].median())
     order = distances[:, 0].argsort(stable=True)[:SHOWN]
-    drawn = [tile_picture(image) for image in tiles(samples[order], limits)]
-    near = [tile_picture(image) for image in tiles(real[places[order].flatten()], limits)]
+    # One scale for both: without limits, tiles() would take the lowest and the highest value of each.
+    drawn = [tile_picture(image) for image in tiles(samples[order], (low, high))]
+    near = [tile_picture(image) for image in tiles(real[places[order].flatten()], (low, high))]
     pictures = embed_all([*drawn, *near], _BYTES)
     count, per_row = len(order), places.shape[1]
     rows = []

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from gancore.report.pictures import Embedded, embed_all
@@ -81,17 +80,13 @@ def latent_map(trained: TrainedGenerator, conditions: Tensor | None = None) -> L
     each = median(times)  # the first ones are slower, and the machine may be busy for a moment
     affordable = (side for side in _SIDES if side**2 * each * len(labels) <= _SECONDS)
     side = next(affordable, _SIDES[-1])
-    latents = _square(trained, side)
-    sprites, size = list[Image.Image](), (0, 0)
-    for number in range(len(labels)):
-        samples = trained.generate(latents, _condition(trained, conditions, number, len(latents)))
-        drawn = _small(tiles(samples, trained.sample_format.value_range))
-        size = drawn.shape[3], drawn.shape[2]
-        sprites.append(tile_picture(_joined(drawn, side)))
+    drawn = _tiles_of_labels(trained, _square(trained, side), conditions, len(labels))
+    height, width = drawn[0].shape[2:]
+    sprites = [tile_picture(_joined(each, side)) for each in drawn]
     pictures = embed_all(sprites, _MAPS_BYTES)
     factor = pictures[0].width / sprites[0].width  # below 1 if the pictures were too large for a page
     maps = tuple(ClassMap(*pair) for pair in zip(labels, pictures, strict=True))
-    return LatentMap(side, round(size[0] * factor), round(size[1] * factor), maps)
+    return LatentMap(side, round(width * factor), round(height * factor), maps)
 
 
 def class_rows(trained: TrainedGenerator, conditions: Tensor | None = None) -> list[ClassRow]:
@@ -100,11 +95,24 @@ def class_rows(trained: TrainedGenerator, conditions: Tensor | None = None) -> l
         return []
     labels = labels_of(trained, conditions)
     latents = seed_latents(trained.config.latent, tuple(range(_PER_ROW)))
-    rows = []
-    for number in range(len(labels)):
-        samples = trained.generate(latents, _condition(trained, conditions, number, _PER_ROW))
-        rows.append(tile_picture(_joined(_small(tiles(samples, trained.sample_format.value_range)), 1)))
-    return [ClassRow(*pair) for pair in zip(labels, embed_all(rows, _ROWS_BYTES), strict=True)]
+    drawn = _tiles_of_labels(trained, latents, conditions, len(labels))
+    rows = embed_all([tile_picture(_joined(each, 1)) for each in drawn], _ROWS_BYTES)
+    return [ClassRow(*pair) for pair in zip(labels, rows, strict=True)]
+
+
+def _tiles_of_labels(trained: TrainedGenerator, latents: Tensor, conditions: Tensor | None, count: int) -> list[Tensor]:
+    """Return the tiles (N, C, H, W) of N latents for each of the first `count` labels.
+
+    All have one scale, so that labels can be compared.
+    """
+    samples = [
+        _small(trained.generate(latents, _condition(trained, conditions, number, len(latents))))
+        for number in range(count)
+    ]
+    limits = trained.sample_format.value_range
+    if limits is None:
+        limits = min(float(each.min()) for each in samples), max(float(each.max()) for each in samples)
+    return [tiles(each, limits) for each in samples]
 
 
 def _condition(trained: TrainedGenerator, conditions: Tensor | None, number: int, count: int) -> Tensor | None:
@@ -129,13 +137,14 @@ def _square(trained: TrainedGenerator, side: int) -> Tensor:
     return torch.stack(rows)
 
 
-def _small(drawn: Tensor) -> Tensor:
-    """Return tiles (N, C, H, W), reduced where they are larger than a page needs."""
-    longest = max(drawn.shape[2:])
-    if longest <= _LONGEST_TILE:
-        return drawn
-    height, width = (max(1, round(length * _LONGEST_TILE / longest)) for length in drawn.shape[2:])
-    return torch.nn.functional.adaptive_avg_pool2d(drawn.float(), (height, width)).round().to(torch.uint8)
+def _small(samples: Tensor) -> Tensor:
+    """Return images (N, C, H, W), reduced where they are larger than a page needs; series as they are."""
+    longest = max(samples.shape[2:])
+    if samples.ndim < 4 or longest <= _LONGEST_TILE:
+        return samples
+    height, width = (max(1, round(length * _LONGEST_TILE / longest)) for length in samples.shape[2:])
+    reduced = torch.nn.functional.adaptive_avg_pool2d(samples.float(), (height, width))
+    return reduced if samples.is_floating_point() else reduced.round().to(samples.dtype)
 
 
 def _joined(drawn: Tensor, rows: int) -> Tensor:
