@@ -51,7 +51,10 @@ for (const map of document.querySelectorAll("[data-map]")) {
     sprites.forEach((sprite, at) => { sprite.hidden = at !== shown; });
     const pen = canvas.getContext("2d");
     pen.clearRect(0, 0, width, height);
-    pen.drawImage(sprites[shown], column * width, row * height, width, height, 0, 0, width, height);
+    // Tiles of a picture that was reduced for the page need not have a whole number of pixels.
+    const sprite = sprites[shown];
+    const [wide, high] = [sprite.naturalWidth / side, sprite.naturalHeight / side];
+    pen.drawImage(sprite, column * wide, row * high, wide, high, 0, 0, width, height);
     cursor.style.left = `${(100 * column) / side}%`;
     cursor.style.top = `${(100 * row) / side}%`;
     cursor.style.width = cursor.style.height = `${100 / side}%`;

@@ -1,6 +1,11 @@
 """The page in a real browser: what moves, and how it looks on a phone and in the dark."""
 
+import base64
+import io
+import re
+
 import pytest
+from PIL import Image
 
 from helpers.browser import DESKTOP, PHONE, opened
 
@@ -79,6 +84,29 @@ def test_map_follows_the_pointer_the_arrow_keys_and_the_class(shown):
     shown.get_by_text("Class", exact=True).locator("..").get_by_label("3").check()
     assert place.inner_text().startswith("3, ")
     assert canvas.screenshot() != corner
+
+
+def test_map_shows_whole_tiles_of_a_reduced_picture(browser, page, tmp_path):
+    file = io.BytesIO()
+    Image.new("RGB", (43, 43)).save(file, "PNG")
+    reduced = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    head, pad, rest = re.split(r'(<div class="pad".*?</div>)', page.read_text(), maxsplit=1, flags=re.DOTALL)
+    pad = re.sub(r'src="[^"]*"', f'src="{reduced}"', pad)
+    changed = tmp_path / "page.html"
+    changed.write_text(re.sub(r'data-side="\d+" data-width="\d+"', 'data-side="5" data-width="9"', head) + pad + rest)
+    with opened(browser, changed.as_uri(), only_from=changed.as_uri()) as tab:
+        tab.locator(".map .pad").scroll_into_view_if_needed()
+        box = tab.locator(".map .pad").bounding_box()
+        tab.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] - 2)
+        assert "column 5 of 5, row 5 of 5" in tab.locator(".map .place").inner_text()
+        # A source that extends beyond the picture would leave some pixels transparent.
+        pixels = tab.evaluate(
+            """() => {
+              const canvas = document.querySelector(".map canvas");
+              return [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data];
+            }"""
+        )
+        assert set(pixels[3::4]) == {255}
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
