@@ -119,6 +119,12 @@ def test_page_fits_its_window_and_can_be_read(browser, page, size, dark):
         assert (int(red) < 64) == dark
 
 
+@pytest.mark.parametrize(("motion", "behavior"), [("reduce", "auto"), ("no-preference", "smooth")])
+def test_page_scrolls_at_once_for_readers_who_want_less_motion(shown, motion, behavior):
+    shown.emulate_media(reduced_motion=motion)
+    assert shown.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == behavior
+
+
 def test_map_follows_a_finger(browser, page):
     context = browser.new_context(viewport={"width": PHONE[0], "height": PHONE[1]}, has_touch=True)
     tab = context.new_page()
