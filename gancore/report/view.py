@@ -16,7 +16,7 @@ from gancore.config.layers import ConfigLayer
 from gancore.config.requirements import attributed
 from gancore.config.run import resolve
 from gancore.config.toml import literal
-from gancore.errors import ConfigError, DataError, GancoreError
+from gancore.errors import ConfigError, DataError, GancoreError, exhausted
 from gancore.evaluation.sources import ReferenceImages
 from gancore.report.collect import CONFIG
 from gancore.report.compare import config_differences
@@ -136,6 +136,11 @@ def _attempt(work: Callable[[], T]) -> tuple[T | None, str]:
         return work(), ""
     except GancoreError as error:
         return None, str(error)
+    except Exception as error:
+        limit = exhausted(error)  # such as the memory of a device that others use too
+        if limit is None:
+            raise
+        return None, str(limit)
 
 
 def _behind(run: RunSummary, trained: TrainedGenerator | None) -> list[str]:

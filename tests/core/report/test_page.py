@@ -7,11 +7,13 @@ import torch
 from PIL import Image
 
 import gancore
+from gancore.catalog.catalog import Catalog, read_plugin
 from gancore.errors import CheckpointError, ConfigError, StorageError
+from gancore.hookspecs import hookimpl
 from helpers.html_pages import problems_of
 from helpers.run_folders import run_folder
 from helpers.small_runs import recorded
-from helpers.tiny_components import catalog
+from helpers.tiny_components import Conditional, TinyGenerator, catalog
 
 ATTACK = "</script></style><b>'\"&<img src=x onerror=alert(1)>"
 
@@ -162,6 +164,43 @@ def test_page_of_a_run_whose_plugin_is_missing_has_no_map(tmp_path):
     assert "<canvas" not in text
     assert text.count("needs plugin worlds") == 1
     assert "There is no generator" in text.split('id="explore"')[1].split("</section>")[0]
+
+
+class Crowded(TinyGenerator):
+    """A generator that no device can hold once `CrowdedModule.full` is set."""
+
+    name = "crowded"
+
+    def build(self, spec):
+        layers = super().build(spec)
+        return CrowdedModule(layers.num_classes, *layers)
+
+
+class CrowdedModule(Conditional):
+    full = False
+
+    def to(self, *args, **more):
+        if self.full:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().to(*args, **more)
+
+
+class Crowds:
+    """Plugin with the generator above."""
+
+    @staticmethod
+    @hookimpl
+    def gancore_generators():
+        return [Crowded]
+
+
+def test_page_of_a_generator_that_the_device_cannot_hold_says_so(tmp_path, monkeypatch):
+    known = Catalog([*catalog().plugins, read_plugin(Crowds, "crowds", "gancore-crowds", "1.0")])
+    run, _, _ = recorded(tmp_path / "run", {"generator": "crowded"}, known=known)
+    monkeypatch.setattr(CrowdedModule, "full", True)
+    text = text_of(run.path, tmp_path / "page.html", catalog=known)
+    assert "the memory of the device ran out: CUDA out of memory" in text
+    assert "There is no generator to draw samples with" in text
 
 
 def test_page_of_own_pictures_that_were_moved_has_a_map_and_says_why_it_compares_nothing(tmp_path):
