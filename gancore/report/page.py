@@ -14,7 +14,7 @@ from gancore.catalog.catalog import Catalog
 from gancore.errors import ConfigError
 from gancore.report.caveats import caveats
 from gancore.report.collect import collect
-from gancore.report.compare import OverSeeds, Spread, config_differences, over_seeds
+from gancore.report.compare import OverSeeds, Spread, config_differences, over_seeds, repeated_seeds
 from gancore.report.curves import best_point, legend, metric_curves, metrics_of, swatches_of, training_curves
 from gancore.report.pictures import Embedded
 from gancore.report.summary import RunSummary
@@ -153,8 +153,8 @@ def _caveats(runs: Sequence[RunSummary]) -> list[str]:
     """Return why numbers of the runs cannot be compared, without the notes, which the page has anyway."""
     if len(runs) == 1:
         return []
-    noted = {note for run in runs for note in run.notes}
-    return [caveat for caveat in caveats(runs, [run.name for run in runs]) if caveat not in noted]
+    noted, names = {note for run in runs for note in run.notes}, [run.name for run in runs]
+    return [caveat for caveat in caveats(runs, names) if caveat not in noted] + [*repeated_seeds(runs, names)]
 
 
 def _shared(views: Sequence[RunView]) -> Embedded | None:

@@ -62,6 +62,7 @@ def test_page_of_several_runs_compares_them(several):
     assert "Loss of the generator" in text
     assert "Before you compare" in text
     assert "other versions of torch" in text
+    assert "have the same config and seed 0" in text
 
 
 def test_page_of_several_runs_has_medians_over_seeds(several):
