@@ -179,18 +179,20 @@ def _print_over_seeds(runs: Sequence[RunSummary], names: Sequence[str], metrics:
     from gancore.report.compare import over_seeds
     from gancore.utils.text import duration, short_number
 
-    def cell(spread: Spread | None, text: Callable[[float], str]) -> str:
+    def cell(spread: Spread | None, count: int, text: Callable[[float], str]) -> str:
         if spread is None:
             return "-"
         middle, low, high = text(spread.median), text(spread.low), text(spread.high)
-        return middle if low == high else f"{middle} [{low}, {high}]"
+        of = f", {spread.count} of {count}" if spread.count < count else ""
+        return (middle if low == high else f"{middle} [{low}, {high}]") + of
 
     table = []
     for group in over_seeds(runs):
         first, *_, last = [names[position] for position in group.members]
-        scores = (cell(group.metrics.get(name), short_number) for name in metrics)
-        kimg = cell(group.kimg, "{:,.1f}".format)
-        table.append([f"{first} to {last} ({len(group.members)} runs)", kimg, cell(group.seconds, duration), *scores])
+        count = len(group.members)
+        scores = (cell(group.metrics.get(name), count, short_number) for name in metrics)
+        kimg, time = cell(group.kimg, count, "{:,.1f}".format), cell(group.seconds, count, duration)
+        table.append([f"{first} to {last} ({count} runs)", kimg, time, *scores])
     if table:
         echo("")
         print_table(["median over seeds", "kimg", "time", *(_heading(runs, name) for name in metrics)], table)

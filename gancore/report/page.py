@@ -180,15 +180,17 @@ def _table(runs: Sequence[RunSummary]) -> list[MetricRow]:
 def _over_seeds(runs: Sequence[RunSummary]) -> list[SeedsRow]:
     """Return a row for each group of runs that differ only in their seed."""
 
-    def text(spread: Spread | None, show: Callable[[float], str] = short_number) -> str:
+    def text(spread: Spread | None, count: int, show: Callable[[float], str] = short_number) -> str:
         if spread is None:
             return ""
         middle, low, high = show(spread.median), show(spread.low), show(spread.high)
-        return middle if low == high else f"{middle} ({low} to {high})"
+        of = f", {spread.count} of {count}" if spread.count < count else ""
+        return (middle if low == high else f"{middle} ({low} to {high})") + of
 
     def row(group: OverSeeds) -> SeedsRow:
-        numbers = {"kimg": text(group.kimg), "training": text(group.seconds, duration_text)}
-        numbers |= {name: text(spread) for name, spread in group.metrics.items()}
+        count = len(group.members)
+        numbers = {"kimg": text(group.kimg, count), "training": text(group.seconds, count, duration_text)}
+        numbers |= {name: text(spread, count) for name, spread in group.metrics.items()}
         return SeedsRow(tuple(runs[place].name for place in group.members), numbers)
 
     return [row(group) for group in over_seeds(runs)]

@@ -45,6 +45,14 @@ def test_compare_prints_rows_medians_over_seeds_and_differences(gancore, runs):
     ]
 
 
+def test_compare_says_how_many_seeds_have_a_value_where_not_all_do(gancore, runs):
+    for path in ("metrics.jsonl", "evaluation.json"):
+        (runs / "0003" / path).unlink()
+    done = gancore.works("compare", "runs")
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("runs/0001 to runs/0003")]
+    assert line.endswith("6.5 [6, 7], 2 of 3")
+
+
 def test_compare_of_two_runs_has_a_column_for_each(gancore, runs):
     done = gancore.works("compare", "runs/0004", "runs/0002")
     assert done.stdout.splitlines()[4:] == [

@@ -11,7 +11,7 @@ from gancore.catalog.catalog import Catalog, read_plugin
 from gancore.errors import CheckpointError, ConfigError, StorageError
 from gancore.hookspecs import hookimpl
 from helpers.html_pages import problems_of
-from helpers.run_folders import run_folder
+from helpers.run_folders import evaluation_line, run_folder, score
 from helpers.small_runs import recorded
 from helpers.tiny_components import Conditional, TinyGenerator, catalog
 
@@ -84,6 +84,17 @@ def test_page_of_a_run_without_a_log_has_the_metrics_that_were_measured(tmp_path
     table = text_of(run, tmp_path / "page.html").split('id="metrics"')[1].split("</section>")[0]
     assert "<svg" not in table
     assert '<th scope="row">fd-classifier</th><td>7.1</td>' in table
+
+
+def test_page_of_runs_over_seeds_says_how_many_have_a_value_where_not_all_do(tmp_path):
+    values = (7.0, 6.0, None)
+    runs = [
+        run_folder(tmp_path / f"{seed}", [evaluation_line(200, value)], {"fd-classifier": score(value)}, {"seed": seed})
+        for seed, value in enumerate(values)
+    ]
+    table = text_of(runs, tmp_path / "page.html").split('id="seeds"')[1].split("</section>")[0]
+    assert "<td>20</td>" in table
+    assert "<td>6.5 (6 to 7), 2 of 3</td>" in table
 
 
 @pytest.mark.parametrize("layers", [
