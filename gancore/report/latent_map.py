@@ -10,6 +10,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from gancore.errors import ResourceError
 from gancore.report.pictures import Embedded, embed_all
 from gancore.sampling.grid import is_picture, tile_picture, tiles
 from gancore.sampling.latents import mix, seed_latents
@@ -21,6 +22,8 @@ MOST_CLASSES = 10
 _SIDES = (16, 12, 9, 7, 5, 4)
 _PER_ROW = 10
 _SECONDS, _MAPS_BYTES, _ROWS_BYTES = 4.0, 1_300_000, 400_000
+_MOST_SECONDS = 20.0
+"""Time for the coarsest maps, and for the rows of classes; a page that training writes delays the next step by it."""
 _LONGEST_TILE = 128
 
 
@@ -65,39 +68,59 @@ def can_map(trained: TrainedGenerator) -> bool:
     return len(trained.shape) > 1 and is_picture(torch.empty(1, *trained.shape, device="meta"))
 
 
-def latent_map(trained: TrainedGenerator, conditions: Tensor | None = None) -> LatentMap:
-    """Return maps of the samples between four latents, as fine as a few seconds and the size of a page allow.
-
-    `conditions` (K, …) are those of a generator that is conditional on tensors, as its dataset stores them. Raises
-    NumericsError when a sample is not finite.
-    """
-    labels = labels_of(trained, conditions)
-    times = []
-    for latent in _square(trained, _SIDES[0])[:: _SIDES[0] + 1]:  # its diagonal, to measure the time of a sample
+def seconds_each(trained: TrainedGenerator, conditions: Tensor | None = None) -> float:
+    """Return about how many seconds a sample takes; see `latent_map`."""
+    times = list[float]()
+    for latent in _square(trained, _SIDES[0])[:: _SIDES[0] + 1]:  # the diagonal of a map
         started = time.perf_counter()
         trained.generate(latent.unsqueeze(0), _condition(trained, conditions, 0, 1))
         times.append(time.perf_counter() - started)
-    each = median(times)  # the first ones are slower, and the machine may be busy for a moment
+        if sum(times) > _SECONDS:
+            break
+    return median(times)  # the first ones are slower, and the machine may be busy for a moment
+
+
+def latent_map(trained: TrainedGenerator, conditions: Tensor | None, each: float) -> LatentMap:
+    """Return maps of the samples between four latents, as fine as a few seconds and the size of a page allow.
+
+    `conditions` (K, …) are those of a generator that is conditional on tensors, as its dataset stores them. `each` is
+    the time of a sample in seconds; a slow generator gets maps of fewer classes. Raises ResourceError if the coarsest
+    map of one would take too long, NumericsError when a sample is not finite.
+    """
+    labels = _affordable(labels_of(trained, conditions), _SIDES[-1] ** 2, each)
     affordable = (side for side in _SIDES if side**2 * each * len(labels) <= _SECONDS)
     side = next(affordable, _SIDES[-1])
     drawn = _tiles_of_labels(trained, _square(trained, side), conditions, len(labels))
     height, width = drawn[0].shape[2:]
-    sprites = [tile_picture(_joined(each, side)) for each in drawn]
+    sprites = [tile_picture(_joined(square, side)) for square in drawn]
     pictures = embed_all(sprites, _MAPS_BYTES)
     factor = pictures[0].width / sprites[0].width  # below 1 if the pictures were too large for a page
     maps = tuple(ClassMap(*pair) for pair in zip(labels, pictures, strict=True))
     return LatentMap(side, round(width * factor), round(height * factor), maps)
 
 
-def class_rows(trained: TrainedGenerator, conditions: Tensor | None = None) -> list[ClassRow]:
-    """Return samples of each class from the same latents; none for a generator that is not conditional."""
+def class_rows(trained: TrainedGenerator, conditions: Tensor | None, each: float) -> list[ClassRow]:
+    """Return samples of each class from the same latents; none for a generator that is not conditional.
+
+    See `latent_map` for the arguments and errors.
+    """
     if trained.spec.condition is None:
         return []
-    labels = labels_of(trained, conditions)
+    labels = _affordable(labels_of(trained, conditions), _PER_ROW, each)
     latents = seed_latents(trained.config.latent, tuple(range(_PER_ROW)))
     drawn = _tiles_of_labels(trained, latents, conditions, len(labels))
-    rows = embed_all([tile_picture(_joined(each, 1)) for each in drawn], _ROWS_BYTES)
+    rows = embed_all([tile_picture(_joined(row, 1)) for row in drawn], _ROWS_BYTES)
     return [ClassRow(*pair) for pair in zip(labels, rows, strict=True)]
+
+
+def _affordable(labels: Sequence[str], samples: int, each: float) -> Sequence[str]:
+    """Return the first labels of which there is time for this number of samples each; see `latent_map`."""
+    if each * samples > _MOST_SECONDS:
+        raise ResourceError(
+            f"a sample takes {each:.1f} s, and {samples} of them more than {_MOST_SECONDS:g} s",
+            "draw on a device that is faster, as in: gancore report RUN --device cuda",
+        )
+    return labels if each * samples * len(labels) <= _MOST_SECONDS else labels[: int(_MOST_SECONDS / (each * samples))]
 
 
 def _tiles_of_labels(trained: TrainedGenerator, latents: Tensor, conditions: Tensor | None, count: int) -> list[Tensor]:
@@ -155,6 +178,6 @@ def _joined(drawn: Tensor, rows: int) -> Tensor:
 
 
 def names_beyond(trained: TrainedGenerator, shown: Sequence[object]) -> int:
-    """Return how many classes have no map."""
+    """Return how many classes are not among those shown."""
     condition = trained.spec.condition
     return max(0, condition - len(shown)) if isinstance(condition, int) else 0

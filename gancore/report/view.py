@@ -21,7 +21,7 @@ from gancore.evaluation.sources import ReferenceImages
 from gancore.report.collect import CONFIG
 from gancore.report.compare import config_differences
 from gancore.report.copies import Copies, find_copies
-from gancore.report.latent_map import ClassRow, LatentMap, can_map, class_rows, latent_map, names_beyond
+from gancore.report.latent_map import ClassRow, LatentMap, can_map, class_rows, latent_map, names_beyond, seconds_each
 from gancore.report.pictures import Embedded, Frame, embedded, frames_of, without_enlargement
 from gancore.report.summary import RunSummary
 from gancore.sampling.load import load
@@ -76,7 +76,10 @@ class RunView:
     copies: Section
     map: Section
     rows: Section
-    more_classes: int
+    more_maps: int
+    """How many classes have no map."""
+    more_rows: int
+    """How many classes have no row."""
     recipe: str | None
     changes: Section
     toml: str
@@ -120,7 +123,8 @@ def view_of(run: RunSummary, number: int, sources: Sources) -> RunView:
         copies=explored.copies(),
         map=maps,
         rows=rows,
-        more_classes=names_beyond(trained, shown) if trained and shown else 0,
+        more_maps=names_beyond(trained, shown) if trained and shown else 0,
+        more_rows=names_beyond(trained, rows.content) if trained and isinstance(rows.content, list) else 0,
         recipe=recipe,
         changes=_changes(run, recipe, sources.catalog),
         toml=tomli_w.dumps(dict(run.config)) if run.config else "",
@@ -157,6 +161,7 @@ class _SampleSections:
     def __init__(self, trained: TrainedGenerator | None, sources: Sources) -> None:
         self._trained, self._sources = trained, sources
         self._reference: tuple[ReferenceImages | None, str] | None = None
+        self._seconds_each: float | None = None
 
     def copies(self) -> Section:
         """Return the training images that are nearest to samples."""
@@ -187,7 +192,9 @@ class _SampleSections:
             return Section()
         return self._of_samples(class_rows)
 
-    def _of_samples(self, make: Callable[[TrainedGenerator, Tensor | None], LatentMap | list[ClassRow]]) -> Section:
+    def _of_samples(
+        self, make: Callable[[TrainedGenerator, Tensor | None, float], LatentMap | list[ClassRow]]
+    ) -> Section:
         trained = self._trained
         if trained is None:
             return Section(reason=_NO_GENERATOR)
@@ -200,7 +207,10 @@ class _SampleSections:
 
         def draw() -> LatentMap | list[ClassRow]:
             with attributed(trained.config, self._sources.catalog):
-                return make(trained, self._conditions(_CONDITIONS))
+                conditions = self._conditions(_CONDITIONS)
+                if self._seconds_each is None:
+                    self._seconds_each = seconds_each(trained, conditions)
+                return make(trained, conditions, self._seconds_each)
 
         return Section(*_attempt(draw))
 

@@ -3,12 +3,13 @@
 import base64
 import io
 
-import torch
+import pytest
 from PIL import Image
 from torch import nn
 
 from gancore.contracts import Spec
-from gancore.report.latent_map import class_rows, latent_map
+from gancore.errors import ResourceError
+from gancore.report.latent_map import class_rows, latent_map, names_beyond, seconds_each
 from helpers.untrained import untrained
 
 
@@ -31,7 +32,25 @@ def range_of(embedded):
 
 def test_maps_and_rows_of_classes_have_one_scale():
     trained = untrained(Loud(), Spec((1, 4, 4), 2, 2, bounded=False))
-    for pictures in ([one.sprite for one in latent_map(trained).maps], [row.picture for row in class_rows(trained)]):
+    maps, rows = latent_map(trained, None, 1e-4).maps, class_rows(trained, None, 1e-4)
+    for pictures in ([one.sprite for one in maps], [row.picture for row in rows]):
         quiet, loud = map(range_of, pictures)
         assert loud == 255
         assert 80 <= quiet <= 90
+
+
+@pytest.mark.parametrize(("each", "maps", "rows"), [(1e-4, 10, 10), (0.3, 4, 6), (1.25, 1, 1)])
+def test_maps_and_rows_of_a_slow_generator_are_of_fewer_classes(each, maps, rows):
+    trained = untrained(Loud(), Spec((1, 4, 4), 2, 12, bounded=False))
+    shown_maps, shown_rows = latent_map(trained, None, each).maps, class_rows(trained, None, each)
+    assert [one.label for one in shown_maps] == [str(number) for number in range(maps)]
+    assert [row.label for row in shown_rows] == [str(number) for number in range(rows)]
+    assert names_beyond(trained, shown_rows) == 12 - rows
+
+
+def test_maps_and_rows_that_would_take_minutes_are_refused():
+    trained = untrained(Loud(), Spec((1, 4, 4), 2, 2, bounded=False))
+    assert seconds_each(trained) > 0
+    for make in (latent_map, class_rows):
+        with pytest.raises(ResourceError, match=r"a sample takes 2.1 s, and 1\d of them more than 20 s"):
+            make(trained, None, 2.1)
