@@ -250,7 +250,8 @@ def _state(run: RunSummary, recipe: str | None) -> str:
         words.append(f"dataset {dataset.get('name')}")
     duration = run.config.get("duration")
     if run.done is not None:
-        words.append(f"done: {duration}" if run.done >= 0.999 else f"{run.done:.0%} of {duration}")
+        end = 0.999 if str(duration).endswith("epochs") else 1.0  # the log rounds epochs
+        words.append(f"done: {duration}" if run.done >= end else f"{min(99, round(100 * run.done))}% of {duration}")
     elif duration:
         words.append(f"for {duration}")
     return " · ".join(words)

@@ -79,6 +79,14 @@ def test_page_of_runs_with_equal_names_tells_them_apart(several):
         assert f"</span>{paths[name]}</h3>" in text
 
 
+@pytest.mark.parametrize(("step", "state"), [(999_000, "99% of 1000000 steps"), (1_000_000, "done: 1000000 steps")])
+def test_page_of_a_run_near_its_end_says_whether_it_is_done(tmp_path, step, state):
+    run = run_folder(tmp_path / "run", [{"step": step, "kimg": 1.0}], {}, {"duration": "1000000 steps"})
+    text = text_of(run, tmp_path / "page.html")
+    assert f'<p class="state">recipe ring · {state}</p>' in text
+    assert ("Train it for longer" in text) == state.startswith("done")
+
+
 def test_page_of_a_run_without_a_log_has_the_metrics_that_were_measured(tmp_path):
     run = run_folder(tmp_path / "run", [])
     table = text_of(run, tmp_path / "page.html").split('id="metrics"')[1].split("</section>")[0]
