@@ -14,6 +14,14 @@ OFTEN = {
 SMALL = {"generator.width": 4, "discriminator.width": 4, "evaluate.samples": 64, "metrics.kid-random.subsets": 3}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _coarse_maps():
+    """Make pages with coarse maps of latents, which have a tenth of the samples."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gancore.report.latent_map._SIDES", (5, 4))
+        yield
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """The folder of a run with classes on the digits of scikit-learn."""
