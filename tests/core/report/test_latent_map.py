@@ -4,12 +4,14 @@ import base64
 import io
 
 import pytest
+import torch
 from PIL import Image
 from torch import nn
 
 from gancore.contracts import Spec
 from gancore.errors import ResourceError
 from gancore.report.latent_map import class_rows, latent_map, names_beyond, seconds_each
+from gancore.sampling.grid import pixels
 from helpers.untrained import untrained
 
 
@@ -54,3 +56,24 @@ def test_maps_and_rows_that_would_take_minutes_are_refused():
     for make in (latent_map, class_rows):
         with pytest.raises(ResourceError, match=r"a sample takes 2.1 s, and 1\d of them more than 20 s"):
             make(trained, None, 2.1)
+
+
+class Plane(nn.Module):
+    """A generator of flat images whose red is the first number of the latent, and whose green is the second."""
+
+    def forward(self, latents):
+        colors = torch.cat([latents.tanh(), torch.zeros(len(latents), 1)], dim=1)
+        return colors.view(-1, 3, 1, 1).expand(-1, 3, 4, 4)
+
+
+def test_map_has_the_samples_of_four_seeds_in_its_corners_in_reading_order():
+    trained = untrained(Plane(), Spec((3, 4, 4), 2))
+    found = latent_map(trained, None, 1e-4)
+    side, (one,) = found.side, found.maps
+    sprite = pixels(shown(one.sprite))
+    assert (found.width, found.height, *sprite.shape) == (4, 4, 3, 4 * side, 4 * side)
+    tiles = sprite.view(3, side, 4, side, 4).permute(1, 3, 0, 2, 4)
+    corners = torch.stack([tiles[0, 0], tiles[0, -1], tiles[-1, 0], tiles[-1, -1]])
+    expected = trained.generate(trained.seed_latents((0, 1, 2, 3)))
+    assert expected.unique(dim=0).shape[0] == 4
+    assert (corners.int() - expected.int()).abs().max() <= 1

@@ -172,7 +172,7 @@ def test_page_of_a_run_in_training_says_how_old_its_samples_are(copied, tmp_path
             rf"<code>gancore {command} [^<]* --data-dir &#39;{tmp_path}/my data&#39;( --save)?</code>", text
         )
     assert "the newest checkpoint is from step 0, the log is at step 12" in text
-    assert "nearly a copy" not in text
+    assert "Of 64 samples" not in text
     assert "its generator is not trained yet" in text
 
 
