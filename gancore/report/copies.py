@@ -61,11 +61,13 @@ class Copies:
         return _NEARLY * self.of_real
 
 
-def find_copies(trained: TrainedGenerator, reference: ReferenceImages, conditions: Tensor | None = None) -> Copies:
+def find_copies(
+    trained: TrainedGenerator, reference: ReferenceImages, conditions: Tensor | None = None, share: float = 1.0
+) -> Copies:
     """Return the samples that are closest to training images, of as many images as a few seconds allow.
 
-    `conditions` (64, …) are those of a generator that is conditional on tensors. Raises DataError when the images
-    cannot be read, NumericsError when a sample is not finite.
+    `conditions` (64, …) are those of a generator that is conditional on tensors, `share` is that of the limit of bytes
+    (see `share_of`). Raises DataError when the images cannot be read, NumericsError when a sample is not finite.
     """
     samples = trained.sample(_SAMPLES, seed=0, conditions=conditions)
     real = _read(reference)
@@ -82,7 +84,7 @@ def find_copies(trained: TrainedGenerator, reference: ReferenceImages, condition
     # One scale for both: without limits, tiles() would take the lowest and the highest value of each.
     drawn = [tile_picture(image) for image in tiles(samples[order], (low, high))]
     near = [tile_picture(image) for image in tiles(real[places[order].flatten()], (low, high))]
-    pictures = embed_all([*drawn, *near], _BYTES)
+    pictures = embed_all([*drawn, *near], share * _BYTES)
     count, per_row = len(order), places.shape[1]
     rows = []
     for row, sample in enumerate(pictures[:count]):

@@ -80,12 +80,13 @@ def seconds_each(trained: TrainedGenerator, conditions: Tensor | None = None) ->
     return median(times)  # the first ones are slower, and the machine may be busy for a moment
 
 
-def latent_map(trained: TrainedGenerator, conditions: Tensor | None, each: float) -> LatentMap:
+def latent_map(trained: TrainedGenerator, conditions: Tensor | None, each: float, share: float = 1.0) -> LatentMap:
     """Return maps of the samples between four latents, as fine as a few seconds and the size of a page allow.
 
     `conditions` (K, …) are those of a generator that is conditional on tensors, as its dataset stores them. `each` is
-    the time of a sample in seconds; a slow generator gets maps of fewer classes. Raises ResourceError if the coarsest
-    map of one would take too long, NumericsError when a sample is not finite.
+    the time of a sample in seconds; a slow generator gets maps of fewer classes. `share` is that of the limit of bytes
+    (see `share_of`). Raises ResourceError if the coarsest map of one class would take too long, NumericsError when a
+    sample is not finite.
     """
     labels = _affordable(labels_of(trained, conditions), _SIDES[-1] ** 2, each)
     affordable = (side for side in _SIDES if side**2 * each * len(labels) <= _SECONDS)
@@ -93,13 +94,13 @@ def latent_map(trained: TrainedGenerator, conditions: Tensor | None, each: float
     drawn = _tiles_of_labels(trained, _square(trained, side), conditions, len(labels))
     height, width = drawn[0].shape[2:]
     sprites = [tile_picture(_joined(square, side)) for square in drawn]
-    pictures = embed_all(sprites, _MAPS_BYTES)
+    pictures = embed_all(sprites, share * _MAPS_BYTES)
     factor = pictures[0].width / sprites[0].width  # below 1 if the pictures were too large for a page
     maps = tuple(ClassMap(*pair) for pair in zip(labels, pictures, strict=True))
     return LatentMap(side, round(width * factor), round(height * factor), maps)
 
 
-def class_rows(trained: TrainedGenerator, conditions: Tensor | None, each: float) -> list[ClassRow]:
+def class_rows(trained: TrainedGenerator, conditions: Tensor | None, each: float, share: float = 1.0) -> list[ClassRow]:
     """Return samples of each class from the same latents; none for a generator that is not conditional.
 
     See `latent_map` for the arguments and errors.
@@ -109,7 +110,7 @@ def class_rows(trained: TrainedGenerator, conditions: Tensor | None, each: float
     labels = _affordable(labels_of(trained, conditions), _PER_ROW, each)
     latents = seed_latents(trained.config.latent, tuple(range(_PER_ROW)))
     drawn = _tiles_of_labels(trained, latents, conditions, len(labels))
-    rows = embed_all([tile_picture(_joined(row, 1)) for row in drawn], _ROWS_BYTES)
+    rows = embed_all([tile_picture(_joined(row, 1)) for row in drawn], share * _ROWS_BYTES)
     return [ClassRow(*pair) for pair in zip(labels, rows, strict=True)]
 
 

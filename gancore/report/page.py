@@ -16,7 +16,7 @@ from gancore.report.caveats import caveats
 from gancore.report.collect import collect
 from gancore.report.compare import OverSeeds, Spread, config_differences, over_seeds, repeated_seeds
 from gancore.report.curves import best_point, legend, metric_curves, metrics_of, swatches_of, training_curves
-from gancore.report.pictures import Embedded
+from gancore.report.pictures import Embedded, share_of
 from gancore.report.summary import RunSummary
 from gancore.report.view import RunView, Sources, duration_text, value_text, view_of
 from gancore.utils.atomic import atomic_write
@@ -106,6 +106,7 @@ def page_of(paths: Sequence[Path], sources: Sources) -> Page:
     runs = _with_different_names([collect(path) for path in paths])
     with without_warnings():  # of fonts without a letter that a label has: the browser has its own fonts
         training, metrics = training_curves(runs), metric_curves(runs)
+    sources = replace(sources, share=share_of(len(runs)))
     views = [view_of(run, number, sources) for number, run in enumerate(runs)]
     environment = environment_of("gancore.report")
     environment.filters["value"] = value_text

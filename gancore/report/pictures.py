@@ -19,10 +19,11 @@ T = TypeVar("T")
 _MOST_FACTOR = 64  # by which pictures in the folder of a run are enlarged
 MOST_FRAMES = 24
 """Sample pictures of one run on a page."""
-_FRAMES_BYTES = 1_200_000
+_FRAMES_BYTES = 1_200_000  # of a run, as all limits of bytes
 _PICTURE_BYTES = 250_000
 _LONGEST_SIDE = 1200
 _QUALITIES = (85, 70, 50)
+_RUNS_IN_FULL, _LEAST_SHARE = 4, 1 / 12
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Frame:
     picture: Embedded
 
 
+def share_of(runs: int) -> float:
+    """Return the part of each limit of bytes that a run may use on a page with this number of runs."""
+    return max(_LEAST_SHARE, min(1.0, _RUNS_IN_FULL / runs))
+
+
 def evenly(items: Sequence[T], most: int) -> list[T]:
     """Return at most `most` items, evenly chosen, with the first and the last one."""
     if len(items) <= most:
@@ -59,12 +65,12 @@ def without_enlargement(image: Image.Image) -> Image.Image:
     return image
 
 
-def embedded(image: Image.Image, most_bytes: int = _PICTURE_BYTES) -> Embedded:
-    """Return a picture as WebP: without loss if it is that small, else with as little loss as needed."""
-    return embed_all([image], most_bytes)[0]
+def embedded(image: Image.Image, share: float = 1.0) -> Embedded:
+    """Return a picture as WebP: without loss if it is small, else with as little loss as needed; see `share_of`."""
+    return embed_all([image], share * _PICTURE_BYTES)[0]
 
 
-def embed_all(images: Sequence[Image.Image], most_bytes: int) -> list[Embedded]:
+def embed_all(images: Sequence[Image.Image], most_bytes: float) -> list[Embedded]:
     """Return pictures as WebP of one quality that have at most `most_bytes` together, or nearly so."""
     images = [_reduced(image, _LONGEST_SIDE) for image in images]
     encoded = [_webp(image, None) for image in images]
@@ -78,8 +84,11 @@ def embed_all(images: Sequence[Image.Image], most_bytes: int) -> list[Embedded]:
     return [_uri(image, data) for image, data in zip(images, encoded, strict=True)]
 
 
-def frames_of(pictures: Sequence[tuple[int, Path]], notes: list[str]) -> list[Frame]:
-    """Return at most `MOST_FRAMES` pictures through training; `notes` get those that cannot be shown."""
+def frames_of(pictures: Sequence[tuple[int, Path]], notes: list[str], share: float = 1.0) -> list[Frame]:
+    """Return at most `MOST_FRAMES` pictures through training; `notes` get those that cannot be shown.
+
+    `share` is that of the limit of bytes; see `share_of`.
+    """
     steps, images = [], []
     for step, path in evenly(pictures, MOST_FRAMES):
         try:
@@ -91,7 +100,7 @@ def frames_of(pictures: Sequence[tuple[int, Path]], notes: list[str]) -> list[Fr
             images.append(without_enlargement(image))
     if not images:
         return []
-    return [Frame(*pair) for pair in zip(steps, embed_all(images, _FRAMES_BYTES), strict=True)]
+    return [Frame(*pair) for pair in zip(steps, embed_all(images, share * _FRAMES_BYTES), strict=True)]
 
 
 def _reduced(image: Image.Image, longest: int) -> Image.Image:

@@ -44,12 +44,13 @@ _MACHINE = ("gancore", "torch", "python", "system", "machine", "device", "proces
 class Sources:
     """What the page of a run may use apart from its folder: plugins, a device, and the folder `root` of datasets.
 
-    Without `root` the page does not read training data again.
+    Without `root` the page does not read training data again. `share` is that of each limit of bytes; see `share_of`.
     """
 
     catalog: Catalog
     device: str
     root: Path | None
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class RunView:
 def view_of(run: RunSummary, number: int, sources: Sources) -> RunView:
     """Return what a page shows of a run. What fails becomes a reason or a note, never an error."""
     notes = list(run.notes)
-    frames = frames_of(run.pictures, notes)
+    frames = frames_of(run.pictures, notes, sources.share)
     real = None
     if run.real:
         try:
@@ -117,7 +118,7 @@ def view_of(run: RunSummary, number: int, sources: Sources) -> RunView:
         name=run.name,
         state=_state(run, recipe),
         facts=_facts(run),
-        real=embedded(without_enlargement(real)) if real else None,
+        real=embedded(without_enlargement(real), sources.share) if real else None,
         frames=[(frame, _time(run, frame.step)) for frame in frames],
         pictures="" if frames else _without_pictures(run),
         copies=explored.copies(),
@@ -178,7 +179,8 @@ class _SampleSections:
 
         def find() -> Copies:
             with attributed(trained.config, self._sources.catalog):
-                return find_copies(trained, reference, self._conditions(_MOST_CONDITIONS))
+                conditions = self._conditions(_MOST_CONDITIONS)
+                return find_copies(trained, reference, conditions, self._sources.share)
 
         return Section(*_attempt(find))
 
@@ -193,7 +195,7 @@ class _SampleSections:
         return self._of_samples(class_rows)
 
     def _of_samples(
-        self, make: Callable[[TrainedGenerator, Tensor | None, float], LatentMap | list[ClassRow]]
+        self, make: Callable[[TrainedGenerator, Tensor | None, float, float], LatentMap | list[ClassRow]]
     ) -> Section:
         trained = self._trained
         if trained is None:
@@ -210,7 +212,7 @@ class _SampleSections:
                 conditions = self._conditions(_CONDITIONS)
                 if self._seconds_each is None:
                     self._seconds_each = seconds_each(trained, conditions)
-                return make(trained, conditions, self._seconds_each)
+                return make(trained, conditions, self._seconds_each, self._sources.share)
 
         return Section(*_attempt(draw))
 

@@ -105,6 +105,18 @@ def test_page_of_runs_over_seeds_says_how_many_have_a_value_where_not_all_do(tmp
     assert "<td>6.5 (6 to 7), 2 of 3</td>" in table
 
 
+def test_page_of_many_runs_has_smaller_pictures_of_each(tmp_path, monkeypatch):
+    monkeypatch.setattr("gancore.report.pictures._FRAMES_BYTES", 24_000)
+    runs = [run_folder(tmp_path / f"{number}", [], {}, {"batch_size": number + 1}) for number in range(8)]
+    for run in runs:
+        (run / "samples").mkdir()
+        Image.effect_noise((256, 256), 80).save(run / "samples/step-00000001.png")
+    pages = [text_of(chosen, tmp_path / "page.html") for chosen in (runs[:1], runs)]
+    alone, many = ([len(src) for src in re.findall(r'src="data:image/webp;base64,([^"]*)"', page)] for page in pages)
+    assert (len(alone), len(many)) == (1, 8)
+    assert max(many) <= 4 / 3 * 12_000 + 4 < alone[0] <= 4 / 3 * 24_000 + 4
+
+
 @pytest.mark.parametrize("layers", [
     [{"dataset": {"name": "noise", "shape": [2]}}],
     [{"dataset": {"name": "noise", "shape": [7]}}],
