@@ -116,7 +116,7 @@ class WorkersChooser:
         yield from self._loader
 
     def _tried(self, paces: dict[int, Pace]) -> Generator[_Batch, None, str]:
-        """Time numbers of workers and start the best; return another reason than time to have no workers."""
+        """Time numbers of workers, and start the best. Return why no worker was tried; empty if one was."""
         if (yield from self._moves_open_files()):
             return "the dataset reads files that it keeps open, which processes cannot share"
         while (number := number_to_try(paces)) is not None:

@@ -262,7 +262,7 @@ class Feed:
         return self._on_device[1].cpu() if self._on_device else known_labels(self.dataset)
 
     def draws_random_items(self) -> bool:
-        """Return whether reads of one item differ although each item is read only once, to be kept on the device."""
+        """Return whether two reads of the first item differ, in data that is read once and kept on the device."""
         if self._on_device is None or type(self.dataset) is TensorDataset:
             return False
         first, second = (read_items(self.dataset, torch.tensor([0]), seed)[0] for seed in (1, 2))

@@ -67,7 +67,10 @@ class _Document(_Form):
 
 
 def is_model_folder(path: Path) -> bool:
-    """Return whether a path is a folder with one of the two files, and no run; or one of the two files in such."""
+    """Return whether a path is an exported generator: a folder with one of its two files and no checkpoints, or a file.
+
+    A file counts if it is one of the two, next to the other.
+    """
     if path.name in (CONFIG, WEIGHTS) and not path.is_dir():
         path = path.parent
         return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()

@@ -139,7 +139,7 @@ class TrainingState:
         return [name for name in not_finite(tensors) if name not in self._never_finite]
 
     def describe_not_finite(self, *, weights: bool) -> str:
-        """Describe a moment of an optimizer, or else one of the `weights`, that is not finite; empty if all are."""
+        """Describe an optimizer's moment that is not finite or, with `weights`, a weight; empty if all are finite."""
         named: dict[str, Tensor] = {}
         for player, modules in self._trained_by.items():
             for role, module in modules.items():
