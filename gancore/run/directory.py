@@ -227,7 +227,7 @@ class RunDirectory:
         changed = {key: value for key, value in facts.items() if manifest.get(key) != value}
         if resume.settings:
             changed["changed"] = resume.settings
-        if gan.choice.is_timed:
+        if gan.choice.was_tried:
             changed["chosen"] = asdict(gan.choice)
         resumed = [*manifest.get("resumed", []), {"step": resume.step, **changed}][-_MOST_RESUMES:]
         about = {"data": dict(resume.data)} if resume.data else {}

@@ -395,7 +395,7 @@ class Run:
             if self.directory is None:
                 self.directory = next_directory(Path("runs"))
                 stack.enter_context(self.directory.locked())
-            about = {**origin, "chosen": asdict(gan.choice)} if gan.choice.is_timed else origin
+            about = {**origin, "chosen": asdict(gan.choice)} if gan.choice.was_tried else origin
             self.directory.create(self.config, self.catalog, gan.device, ranks.size, self._data, **about)
             session = Session(self.config, self.catalog, self.directory, gan, evaluator, interruption, self._data)
             yield from self._record(session, None, display)

@@ -60,8 +60,8 @@ class Choice:
         return self.seconds_per_step.get(_label(self.threads, self.precision))
 
     @property
-    def is_timed(self) -> bool:
-        """Whether steps were timed, or could not be."""
+    def was_tried(self) -> bool:
+        """Whether the choice was made by trying steps; `failed` says why that ended early, if it did."""
         return bool(self.seconds_per_step or self.failed)
 
     def __str__(self) -> str:
