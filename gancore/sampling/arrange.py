@@ -26,7 +26,12 @@ from gancore.sampling.trained import TrainedGenerator
 from gancore.sampling.write import written
 from gancore.sampling.writers import Form
 
-_USUAL, _PER_CLASS, _FRAMES = 64, 8, 60
+_COUNT = 64
+"""Samples by default, without a grid."""
+_COUNT_PER_CLASS = 8
+"""Samples of each of several classes by default, without a grid."""
+_FRAMES = 60
+"""Frames of a walk by default, without a grid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +158,9 @@ class SampleRequest:
         is_walk = options.interpolate is not None
         if options.cells and self.animated == is_walk:
             return max(1, options.cells // self._classes())
-        return 1 if is_walk else _USUAL if self._classes() == 1 else _PER_CLASS
+        if is_walk:
+            return 1
+        return _COUNT if self._classes() == 1 else _COUNT_PER_CLASS
 
     def _latents(self) -> Tensor:
         """Return the latents (F, T, Z)."""
