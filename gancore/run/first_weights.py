@@ -44,9 +44,9 @@ class FirstWeights:
 
 
 def check_early(start: Initializer, config: RunConfig) -> None:
-    """Find out what fits the networks of a run, in the `lines` of `start`, where the form of the data is known unread.
+    """Find out what fits the networks of a run, before its data is read, if the form of the data is known by then.
 
-    Raises CheckpointError if nothing fits.
+    The result is in the `lines` of `start`. Raises CheckpointError if nothing fits.
     """
     outline, conditional = outline_of(config.dataset), config.training.conditional
     if outline is not None and (outline.classes or not conditional):

@@ -47,7 +47,7 @@ def holder_of(folder: Path) -> str | None:
     path = folder / LOCK
     try:
         with regular(path) as file:
-            # Shared, so that several who ask do not find each other; released at once, and a run waits longer for it.
+            # Shared, so that two who ask do not block each other; a run waits `_TIMEOUT_S`, longer than this is held.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _owner(path)

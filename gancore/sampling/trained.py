@@ -38,12 +38,13 @@ _MOST_DIGITS = 18
 class TrainedGenerator:
     """A trained generator from a checkpoint.
 
-    `spec` is what it was built for, `sample_format` how its samples are stored. `averaged` says whether its weights are
-    the EMA, and `half_life_kimg` that of the EMA, None for the current weights and for a schedule. `classes` are the
-    names of its labels, `class_counts` how many training samples each had, empty if that is not known, `columns` those
-    of the values of a vector, empty without names; `path` is the checkpoint, `digest` its SHA-256; `warnings` name
-    newer checkpoints that are not valid, and say where the installed plugins differ from those that it was made with.
-    `about` is what the checkpoint says of itself: `config`, `data_format`, `progress`, `made_with`, `origin`.
+    `generator` is the network, on `device`; `config` is that of its run, `spec` what it was built for, `step` the step
+    of its weights. `sample_format`: how samples are stored. `averaged`: whether the weights are an average (EMA).
+    `half_life_kimg`: its half-life; None for current weights and for a schedule. `classes`: names of the labels.
+    `class_counts`: training samples of each class, empty if unknown. `columns`: names of the values of a vector, empty
+    without names. `path`: the checkpoint. `digest`: its SHA-256. `warnings` name newer checkpoints that are not valid,
+    and say where the installed plugins differ from those that it was made with. `about` is what the checkpoint says of
+    itself: `config`, `data_format`, `progress`, `made_with`, `origin`.
     """
 
     generator: nn.Module

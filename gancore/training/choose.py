@@ -1,7 +1,7 @@
 """The number of threads and the precision of a run where the config says `auto`: a few steps with each are timed.
 
-A step with more threads, or in bf16, must be a tenth faster than one without. Every step is one of a copy of the GAN,
-on random images in batches of the real size; weights, optimizers and random numbers of the run stay as they were. The
+More threads, or bf16, are chosen only if they make a step a tenth faster. Every step is one of a copy of the GAN, on
+random images in batches of the real size; weights, optimizers and random numbers of the run stay as they were. The
 learning rates of the copy are 0, so that noise does not make its weights infinite.
 """
 
@@ -35,18 +35,18 @@ _ADVANTAGE = 1.1
 _BLOCK_SECONDS = 0.01
 """Steps are timed in blocks of at least this time, so that the load of the machine is seen."""
 _SLOW = 0.5
-"""Seconds of a step that is timed as rarely as possible."""
+"""Seconds from which on a step is timed once only."""
 _ROUNDS = {0.02: 5, _SLOW: 3, inf: 1}
-"""The number of blocks for each candidate, by the seconds that a step takes less than."""
+"""Blocks per candidate: 5 if the fastest step takes less than 0.02 s, 3 if it takes less than `_SLOW`, else 1."""
 
 
 @dataclass(frozen=True)
 class Choice:
     """The number of threads and the precision of a run, and the seconds of a step with each candidate that was timed.
 
-    None for `threads` keeps the number of the process: so on another device than the CPU, unless the config says one.
-    `failed` says why timing ended early. What was timed before it counts. With nothing to compare the choice is one
-    thread: on busy cores the most threads are the slowest choice.
+    None for `threads`, where the config says auto and the device is no CPU, keeps the number of the process. `failed`
+    says why timing ended early. What was timed before it counts. With nothing to compare the choice is one thread: on
+    busy cores the most threads are the slowest choice.
     """
 
     threads: int | None

@@ -1,7 +1,7 @@
 """Whether the samples of a batch depend on each other: in a network, or in a loss.
 
-Each check compares outputs on small batches. Weights are perturbed first: a tensor of one value strongly, since a gate
-or a scale that starts at zero would hide what it controls, others a little.
+Each check compares outputs on small batches. Weights are perturbed first: most of them a little, and a tensor whose
+values are all equal strongly, since a gate that starts at zero would hide what it controls.
 """
 
 from __future__ import annotations

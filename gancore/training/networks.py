@@ -178,9 +178,9 @@ def halves_of(returned: object) -> tuple[object, object]:
 
 
 def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
-    # Converted before the split, at once. The gradient of both halves is one tensor, where that of two slices is a sum
-    # of two padded ones. A loss may change the halves in place, as it may without the split. So they are not views,
-    # which autograd would refuse, and not parts of what D returned, which its last layer may have saved.
+    # Converted at once, then split: the gradient is one tensor, where two slices would give a sum of two padded ones.
+    # A loss may change a half in place. Autograd refuses that for views, so the halves are not views, and the clone
+    # keeps the loss from changing what D's last layer has saved.
     converted = at_least_float32(values)
     first, last = torch.unsafe_chunk(converted.clone() if converted is values else converted, 2)
     return first, last

@@ -47,11 +47,11 @@ class ADA(Augmentation):
     flip, rotate90 and translation; `geometric` for scale, rotate, anisotropic and shift; `color` for brightness,
     contrast, luma-flip, hue and saturation. The default is the paper's best set for few images.
 
-    Below a probability of 1, images as they are remain the most frequent, and only a G that draws such images fits the
-    data; in practice up to 0.8 (section 2.2). That holds for flips as for rotations. Still, `blit` mirrors only data
-    that declares `mirrors`, since a dataset that does not may be one whose images are never mirrored, and a default
-    should not depend on that limit. `flip` by name is a choice of the user, and is accepted for all data if `most` is
-    at most 0.8.
+    Below a probability of 1, in practice up to 0.8 (section 2.2), augmentations do not leak into G: each operation
+    leaves an image as it is more often than it makes any one other image of it, so only a G that draws images without
+    augmentations fits the data. This holds for flips too. Still, `blit` mirrors only data that declares `mirrors`,
+    since a default should not rely on that limit. `flip` by name is a choice of the user: data without `mirrors` takes
+    it if `most` is at most 0.8.
 
     Images that are not square are rotated by 180 degrees instead of 90. Gray images have no hue and saturation. Alpha,
     the fourth channel, is moved with the colors, but not recolored.

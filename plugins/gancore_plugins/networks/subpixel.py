@@ -20,7 +20,10 @@ from gancore_plugins.networks.widths import scaled
 
 _MAX_PATCH = 64
 _MAX_CELLS = 32
-"""The generator's linear layer makes features of at most as many patches on each side, which are then enlarged."""
+"""Most patches on a side that the generator's linear layer makes, where both sides can be halved.
+
+For larger images its output is enlarged.
+"""
 
 
 class SubpixelGenerator(Generator):

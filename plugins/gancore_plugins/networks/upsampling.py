@@ -18,7 +18,10 @@ from gancore.errors import ConfigError
 MIN_BASE_SIDE = 4
 """The smallest height or width of a base, in pixels."""
 _MAX_BASE_PIXELS = 400
-"""The largest base without rounding sides up, if a smaller one is possible; layers for a base grow with its pixels."""
+"""Most pixels of a base where a smaller one is possible, since layers for a base grow with them.
+
+Where exact halvings leave more, sides are rounded up.
+"""
 
 
 def image_shape(shape: Shape, component: str) -> tuple[int, int, int]:
@@ -33,7 +36,7 @@ def image_shape(shape: Shape, component: str) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class UpsamplingPlan:
-    """Images (C, H, W) as a base (h, w) doubled `doublings` times, without a `margin` (rows, columns), often none.
+    """Images (C, H, W) made from a base (h, w): doubled `doublings` times, then cropped by `margin` (rows, columns).
 
     H + rows = h * 2^doublings, W + columns = w * 2^doublings.
     """
