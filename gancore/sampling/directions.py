@@ -129,7 +129,7 @@ class _Probe:
         Layers are modules with parameters. Those that only scale and shift each entry of the latent are left out.
         """
         zeros, (first, second) = torch.zeros(self.settings.dim), self.latents(2, "layers")
-        rows = torch.stack([zeros, first, second, first + second, zeros, first])
+        rows = torch.stack([zeros, first, second, first + second, zeros, first])  # (6, Z)
         conditions = self.conditions(2)
         if conditions is not None:
             conditions = conditions[[0, 0, 0, 0, 1, 1]]
@@ -138,7 +138,7 @@ class _Probe:
         def look(layer: _Layer, output: Tensor) -> None:
             if len(output) != len(rows) or any(response.layer is layer for response in found):
                 return
-            values = output.flatten(1).double().cpu()
+            values = output.flatten(1).double().cpu()  # (6, D)
             from_first, from_second, from_both = (values[1:4] - values[0]).unbind()
             scale = float(from_both.abs().max())
             if scale == 0 or _scales_entries(from_first, from_second, first, second):

@@ -52,13 +52,13 @@ def _linear(
 ) -> Tensor:
     """Return `every` I + `along` v vᵀ + `across` [v]ₓ of (N,) each, with an offset for all colors."""
     identity = torch.eye(3, device=every.device, dtype=every.dtype)
-    colors = every[:, None, None] * identity
+    colors = every[:, None, None] * identity  # (N, 3, 3)
     if along is not None:
         colors = colors + along[:, None, None] / 3  # v vᵀ is 1/3 everywhere
     if across is not None:
         cross = (identity.roll(1, 0) - identity.roll(-1, 0)) / math.sqrt(3)
         colors = colors + across[:, None, None] * cross
-    matrix = torch.eye(4, device=every.device, dtype=every.dtype).repeat(len(every), 1, 1)
+    matrix = torch.eye(4, device=every.device, dtype=every.dtype).repeat(len(every), 1, 1)  # (N, 4, 4)
     matrix[:, :3, :3] = colors
     if offset is not None:
         matrix[:, :3, 3] = offset.unsqueeze(1)

@@ -24,7 +24,8 @@ class SelfAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self, features: Tensor) -> Tensor:
-        query, key, value = self.query(features), self.key(features), self.value(features)
+        query, key = self.query(features), self.key(features)  # (N, C / 8, H, W) each
+        value = self.value(features)  # (N, C / 2, H, W)
         if all(side % 2 == 0 for side in features.shape[2:]):
             key, value = max_pool2d(key, 2), max_pool2d(value, 2)  # H' = H / 2, W' = W / 2
         weights = (query.flatten(2).transpose(1, 2) @ key.flatten(2)).softmax(dim=2)  # (N, H W, H' W')

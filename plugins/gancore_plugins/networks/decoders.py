@@ -59,7 +59,7 @@ class Decoders(nn.Module):
             row, column = (torch.randint(side + 1, (), device=images.device) for side in self.base)
             features.append(self.quarter(maps[-2], row, column))
             targets.append(avg_pool2d(self.quarter(images, row, column), self.pooling // 2))
-        made = [decode(each) for decode, each in zip(self.parts, features, strict=True)]
+        made = [decode(each) for decode, each in zip(self.parts, features, strict=True)]  # (N, C, h, w) each
         return {"reconstruction": torch.stack(made, dim=1), "target": torch.stack(targets, dim=1)}
 
     def quarter(self, images: Tensor, row: Tensor, column: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class EqualizedLinear(nn.Module):
         self.weight_scale, self.bias_scale = gain * lr_factor / math.sqrt(inputs), gain * lr_factor
 
     def forward(self, features: Tensor) -> Tensor:
-        outputs = linear(features, self.weight * self.weight_scale, self.bias * self.bias_scale)
+        outputs = linear(features, self.weight * self.weight_scale, self.bias * self.bias_scale)  # (N, G)
         return leaky_relu(outputs, SLOPE) if self.activates else outputs
 
 
@@ -56,7 +56,7 @@ class EqualizedConv2d(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias * self.bias_scale
-        outputs = conv2d(features, self.weight * self.weight_scale, bias, padding=self.padding)
+        outputs = conv2d(features, self.weight * self.weight_scale, bias, padding=self.padding)  # (N, D, H, W)
         return outputs if self.bias is None else leaky_relu(outputs, SLOPE)
 
 

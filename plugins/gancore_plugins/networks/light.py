@@ -193,7 +193,7 @@ class _DownBlock(nn.Module):
         self.pooled = nn.Sequential(nn.AvgPool2d(2), *convolution(inputs, 1, 1, 0))
 
     def forward(self, features: Tensor) -> Tensor:
-        halved: Tensor = (self.convolutions(features) + self.pooled(features)) / 2
+        halved: Tensor = (self.convolutions(features) + self.pooled(features)) / 2  # (N, C', H / 2, W / 2)
         return halved
 
 

@@ -42,12 +42,12 @@ class ModulatedConv2d(nn.Module):
 
     def forward(self, features: Tensor, style: Tensor) -> Tensor:
         scales = self.affine(style)  # (N, C)
-        weight = self.weight * (self.scale if self.demodulates else self.scale * self.gain)
-        features = features * scales[:, :, None, None]
+        weight = self.weight * (self.scale if self.demodulates else self.scale * self.gain)  # (D, C, k, k)
+        features = features * scales[:, :, None, None]  # (N, C, H, W)
         if self.blur is None:
-            outputs = conv2d(features, weight, padding=self.padding)
+            outputs = conv2d(features, weight, padding=self.padding)  # (N, D, H, W)
         else:
-            outputs = self.blur(conv_transpose2d(features, weight.transpose(0, 1), stride=2))
+            outputs = self.blur(conv_transpose2d(features, weight.transpose(0, 1), stride=2))  # (N, D, 2 H, 2 W)
         if not self.demodulates:
             return outputs
         norms = scales.square() @ weight.square().sum(dim=(2, 3)).T  # (N, D)

@@ -116,8 +116,9 @@ class _UpBlock(nn.Module):
 
     def forward(self, features: Tensor, condition: Tensor | None) -> Tensor:
         hidden = interpolate(self.norms[0](features, condition).relu(), scale_factor=2)  # (N, C, 2 H, 2 W)
-        hidden = self.norms[1](self.convolutions[0](hidden), condition).relu()
-        output: Tensor = self.convolutions[1](hidden) + self.shortcut(interpolate(features, scale_factor=2))
+        hidden = self.norms[1](self.convolutions[0](hidden), condition).relu()  # (N, C', 2 H, 2 W)
+        hidden = self.convolutions[1](hidden)  # (N, C', 2 H, 2 W)
+        output: Tensor = hidden + self.shortcut(interpolate(features, scale_factor=2))
         return output
 
 
@@ -134,7 +135,7 @@ class _ConditionalBatchNorm(nn.Module):
         if self.embedding is None or condition is None:
             return normalized
         gain, bias = self.embedding(condition)[:, :, None, None].chunk(2, dim=1)  # (N, C, 1, 1) each
-        output: Tensor = normalized * (1 + gain) + bias
+        output: Tensor = normalized * (1 + gain) + bias  # (N, C, H, W)
         return output
 
 
@@ -157,13 +158,13 @@ class _DownBlock(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if halves or inputs != outputs else None
 
     def forward(self, features: Tensor) -> Tensor:
-        hidden = self.convolutions[0](features if self.first else features.relu())
+        hidden = self.convolutions[0](features if self.first else features.relu())  # (N, C', H, W)
         hidden = self.convolutions[1](hidden.relu())  # (N, C', H, W)
         if self.shortcut is None:
             return features + hidden  # type: ignore[no-any-return]  # modules return Any
         if self.first:
             return avg_pool2d(hidden, 2) + self.shortcut(avg_pool2d(features, 2))  # type: ignore[no-any-return]  # same
-        output: Tensor = hidden + self.shortcut(features)
+        output: Tensor = hidden + self.shortcut(features)  # (N, C', H, W)
         return avg_pool2d(output, 2) if self.halves else output
 
 

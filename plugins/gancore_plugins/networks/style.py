@@ -84,7 +84,7 @@ class _StyleGenerator(nn.Module):
 
     def truncated(self, latent: Tensor, truncation: float, condition: Tensor | None = None) -> Generated:
         """Return images of styles at `truncation` in 0..1 of the way from the mean style of their condition."""
-        style = torch.lerp(self._mean_style(latent, condition), self.mapping(latent, condition), truncation)
+        style = torch.lerp(self._mean_style(latent, condition), self.mapping(latent, condition), truncation)  # (N, S)
         return self._synthesized(style[:, None].expand(-1, len(self.layers), -1))
 
     def _synthesized(self, style: Tensor) -> Generated:
@@ -96,7 +96,7 @@ class _StyleGenerator(nn.Module):
             if index > 0:
                 features = self.layers[2 * index - 1](features, styles[2 * index - 1])
                 features = self.layers[2 * index](features, styles[2 * index])  # (N, D, 2^index h, 2^index w)
-                images = upsampled(images) + to_image(features, styles[2 * index])
+                images = upsampled(images) + to_image(features, styles[2 * index])  # (N, C, 2^index h, 2^index w)
         return Generated(self.cropped(images), {"style": style})
 
     def _mixed(self, style: Tensor, latent: Tensor, condition: Tensor | None) -> Tensor:
@@ -110,7 +110,8 @@ class _StyleGenerator(nn.Module):
 
     def _mean_style(self, latent: Tensor, condition: Tensor | None) -> Tensor:
         """Return the mean style of each sample's condition (N, S), or (1, S) without one; it is always the same."""
-        draws = torch.randn(_MEAN_OF, self.latent_dim, generator=torch.Generator().manual_seed(0)).to(latent)
+        generator = torch.Generator().manual_seed(0)
+        draws = torch.randn(_MEAN_OF, self.latent_dim, generator=generator).to(latent)  # (1024, Z)
         if condition is None:
             mean: Tensor = self.mapping(draws, None).mean(dim=0, keepdim=True)
             return mean
@@ -138,8 +139,8 @@ class _Mapping(nn.Module):
         )
 
     def forward(self, latent: Tensor, condition: Tensor | None) -> Tensor:
-        inputs = latent * torch.rsqrt(latent.square().mean(dim=1, keepdim=True) + 1e-8)
+        inputs = latent * torch.rsqrt(latent.square().mean(dim=1, keepdim=True) + 1e-8)  # (N, Z)
         if self.embedding is not None and condition is not None:
             inputs = torch.cat([inputs, self.embedding(condition)], dim=1)  # (N, 2 Z)
-        styles: Tensor = self.layers(inputs)
+        styles: Tensor = self.layers(inputs)  # (N, S)
         return styles

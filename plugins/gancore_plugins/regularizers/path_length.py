@@ -71,7 +71,7 @@ def path_lengths(images: Tensor, styles: Tensor) -> Tensor:
     again.
     """
     layers = styles.shape[1] if styles.ndim > 2 else 1
-    directions = torch.randn_like(images) / math.sqrt(math.prod(images.shape[2:]) * layers)
+    directions = torch.randn_like(images) / math.sqrt(math.prod(images.shape[2:]) * layers)  # (N, C, H, W)
     (gradient,) = torch.autograd.grad((images * directions).sum(), styles, create_graph=True)
     gradient = gradient.flatten(1, -2).sum(dim=1) if gradient.ndim > 2 else gradient  # (N, S)
     return (gradient.square().sum(dim=1) + 1e-12).sqrt()  # whose gradient at 0 is finite
