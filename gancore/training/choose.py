@@ -159,9 +159,7 @@ class _Trial:
         with seeded(0, gan.device):
             images = torch.rand(count, *gan.feed.shape, device=gan.device) * 2 - 1
             condition = trial_condition(gan.spec.condition, gan.device, count)
-        unused = torch.zeros(count, dtype=torch.int64, device=gan.device)
-        batch = Batch(images, unused if condition is None else condition, count)
-        return [batch] * gan.options.training.discriminator_steps
+        return [Batch(images, condition, count)] * gan.options.training.discriminator_steps
 
     def seconds(self, candidates: Sequence[_Candidate]) -> dict[_Candidate, float]:
         """Return the median seconds of a step with each candidate that was timed, in their order.

@@ -115,10 +115,8 @@ def _try_step(gan: GAN, inputs: TrialInputs) -> tuple[str, ...]:
     """
     trial = trial_copy(gan)
     _check_owners(trial)
-    condition = torch.zeros(COUNT, dtype=torch.int64, device=gan.device)
-    condition = condition if inputs.condition is None else inputs.condition
     with suppress(NonFiniteError):
-        step(trial, [Batch(inputs.first, condition, COUNT)])
+        step(trial, [Batch(inputs.first, inputs.condition, COUNT)])
         _check_trained(trial)
         return tuple(untrained_warnings(trial))
     return ()
