@@ -5,6 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_MOST_MOVE = 1 / 8
+"""The largest move of `translation`, as a share of each side."""
+_CUT = 1 / 2
+"""Each side of the rectangle of `cutout`, as a share of the side of the image."""
+
 
 def _uniform(images: Tensor, low: float, high: float) -> Tensor:
     """Draw a number in [low, high) for each image, (N, 1, 1, 1)."""
@@ -22,11 +27,11 @@ def color(images: Tensor) -> Tensor:
     return mean + (images - mean) * _uniform(images, 0.5, 1.5)
 
 
-def translation(images: Tensor, share: float = 1 / 8) -> Tensor:
-    """Move by whole pixels, up to this share of each side; uncovered pixels are 0, the middle of the range."""
+def translation(images: Tensor) -> Tensor:
+    """Move by whole pixels, up to 1/8 of each side; uncovered pixels are 0, the middle of the range."""
     _, _, height, width = images.shape
-    rows, inside_rows = _sources(images, height, int(height * share + 0.5))  # (N, H)
-    columns, inside_columns = _sources(images, width, int(width * share + 0.5))  # (N, W)
+    rows, inside_rows = _sources(images, height, int(height * _MOST_MOVE + 0.5))  # (N, H)
+    columns, inside_columns = _sources(images, width, int(width * _MOST_MOVE + 0.5))  # (N, W)
     inside = inside_rows.unsqueeze(2) & inside_columns.unsqueeze(1)  # (N, H, W)
     sources = rows.unsqueeze(2) * width + columns.unsqueeze(1)  # (N, H, W)
     moved = images.flatten(2).gather(2, sources.flatten(1).unsqueeze(1).expand(-1, images.shape[1], -1))  # (N, C, H W)
@@ -40,16 +45,16 @@ def _sources(images: Tensor, side: int, most: int) -> tuple[Tensor, Tensor]:
     return sources.clamp(0, side - 1), (sources >= 0) & (sources < side)
 
 
-def cutout(images: Tensor, share: float = 1 / 2) -> Tensor:
-    """Set a rectangle to 0, of this share of each side, with its center anywhere in the image."""
-    rows, columns = (_interval(images, side, share) for side in images.shape[2:])
+def cutout(images: Tensor) -> Tensor:
+    """Set a rectangle to 0, half as high and wide as the image, with its center anywhere in the image."""
+    rows, columns = (_interval(images, side) for side in images.shape[2:])
     rectangle = rows.unsqueeze(2) & columns.unsqueeze(1)  # (N, H, W)
     return images * ~rectangle.unsqueeze(1)
 
 
-def _interval(images: Tensor, side: int, share: float) -> Tensor:
-    """Draw an interval of this share of a side for each image; return which pixels it covers, (N, side)."""
-    length = int(side * share + 0.5)
+def _interval(images: Tensor, side: int) -> Tensor:
+    """Draw an interval of half a side for each image; return which pixels it covers, (N, side)."""
+    length = int(side * _CUT + 0.5)
     start = torch.randint(0, side + 1 - length % 2, (len(images), 1), device=images.device) - length // 2
     positions = torch.arange(side, device=images.device)
     return (positions >= start) & (positions < start + length)
