@@ -41,7 +41,7 @@ class DCGANGenerator(DoubledWidths, Generator):
             layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1), *self._activation(outputs)]
         layers += [nn.ConvTranspose2d(widths[-1], plan.channels, 4, 2, 1), *([nn.Tanh()] if spec.bounded else [])]
         layers += plan.cropping()
-        return ConditionConcat(layers, condition).apply(init_weights)
+        return ConditionConcat(layers, condition).apply(init_dcgan)
 
     def _activation(self, channels: int) -> Iterator[nn.Module]:
         if self.normalization == "batch":
@@ -81,12 +81,12 @@ class DCGANDiscriminator(DoubledWidths, Discriminator):
         head = DiscriminatorHead(
             inputs * height * width, flat_condition(spec, "discriminator dcgan"), classifier=self.classifier
         )
-        network = WithHead(body, head).apply(init_weights)
+        network = WithHead(body, head).apply(init_dcgan)
         return apply_spectral_norm(network) if self.normalization == "spectral" else network
 
 
 @torch.no_grad()
-def init_weights(module: nn.Module) -> None:
+def init_dcgan(module: nn.Module) -> None:
     """Draw weights from N(0, 0.02^2) and gains of batch normalization from N(1, 0.02^2), as in section 4."""
     if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | nn.Embedding):
         module.weight.normal_(0.0, 0.02)

@@ -19,7 +19,7 @@ from torch.nn.functional import avg_pool2d
 
 from gancore.contracts import Discriminator, Generator, Output, Spec
 from gancore_plugins.networks.condition import ConditionConcat, condition_width, flat_condition
-from gancore_plugins.networks.dcgan import init_weights
+from gancore_plugins.networks.dcgan import init_dcgan
 from gancore_plugins.networks.decoders import Decoders
 from gancore_plugins.networks.head import CLASSIFIER, DiscriminatorHead
 from gancore_plugins.networks.spectral import apply_spectral_norm
@@ -52,7 +52,7 @@ class LightGenerator(_LightWidths, Generator):
         widths = self.widths(spec, plan.doublings + 1)[::-1]
         body = _Upsampling(spec.latent_dim + condition_width(condition), widths, plan)
         to_image = [nn.Conv2d(widths[-1], plan.channels, 3, padding=1), *([nn.Tanh()] if spec.bounded else [])]
-        return ConditionConcat([body, *to_image, *plan.cropping()], condition).apply(init_weights)
+        return ConditionConcat([body, *to_image, *plan.cropping()], condition).apply(init_dcgan)
 
 
 class LightDiscriminator(_LightWidths, Discriminator):
@@ -79,11 +79,11 @@ class LightDiscriminator(_LightWidths, Discriminator):
         head = DiscriminatorHead(
             widths[-1] * height * width, flat_condition(spec, "discriminator light"), classifier=self.classifier
         )
-        network = _LightDiscriminator(list(self._body(plan.channels, widths)), head, plan).apply(_init_weights)
+        network = _LightDiscriminator(list(self._body(plan.channels, widths)), head, plan).apply(_init_he)
         if self.normalization == "spectral":
             apply_spectral_norm(network)
         if self.reconstructs:
-            network.reconstruct = Decoders(plan, widths, bounded=spec.bounded).apply(_init_weights)
+            network.reconstruct = Decoders(plan, widths, bounded=spec.bounded).apply(_init_he)
         return network
 
     def _body(self, channels: int, widths: list[int]) -> Iterator[nn.Module]:
@@ -198,7 +198,7 @@ class _DownBlock(nn.Module):
 
 
 @torch.no_grad()
-def _init_weights(module: nn.Module) -> None:
+def _init_he(module: nn.Module) -> None:
     """Draw weights that keep the variance through LeakyReLU, He et al. 2015 (arXiv:1502.01852); biases are zero.
 
     Those that embed a condition are from N(0, 1 / F) for F features, so that at the start a projection on features is

@@ -61,7 +61,7 @@ class ResNetDiscriminator(Discriminator):
         body = nn.Sequential(*plan.padding(), *self._body(plan.channels, widths))
         features = widths[-1] + bool(self.minibatch_stddev)
         head = DiscriminatorHead(features, flat_condition(spec, "discriminator resnet"), classifier=self.classifier)
-        network = WithHead(body, head).apply(_init_weights)
+        network = WithHead(body, head).apply(_init_glorot)
         return apply_spectral_norm(network) if self.spectral else network
 
     def _body(self, channels: int, widths: list[int]) -> Iterator[nn.Module]:
@@ -93,7 +93,7 @@ class _ResNetGenerator(nn.Module):
         self.end = nn.Sequential(
             nn.BatchNorm2d(widths[-1]), nn.ReLU(), to_image, *([nn.Tanh()] if spec.bounded else []), *plan.cropping()
         )
-        self.apply(_init_weights)
+        self.apply(_init_glorot)
 
     def forward(self, latent: Tensor, condition: Tensor | None = None) -> Tensor:
         features: Tensor = self.start(latent)  # (N, C', h, w)
@@ -176,7 +176,7 @@ class _SumOverPixels(nn.Module):
 
 
 @torch.no_grad()
-def _init_weights(module: nn.Module) -> None:
+def _init_glorot(module: nn.Module) -> None:
     """Draw weights as Glorot and Bengio 2010 (uniform), times sqrt(2) in residual branches; biases are zero."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.xavier_uniform_(module.weight)

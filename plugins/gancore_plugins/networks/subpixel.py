@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gancore.contracts import Discriminator, Generator, Shape, Spec
 from gancore.errors import ConfigError
 from gancore_plugins.networks.condition import ConditionConcat, condition_width, flat_condition
-from gancore_plugins.networks.dcgan import init_weights
+from gancore_plugins.networks.dcgan import init_dcgan
 from gancore_plugins.networks.head import CLASSIFIER, DiscriminatorHead, WithHead
 from gancore_plugins.networks.upsampling import image_shape
 from gancore_plugins.networks.widths import scaled
@@ -51,7 +51,7 @@ class SubpixelGenerator(Generator):
         layers += [_Residual(*_activated_convolution(hidden, hidden)) for _ in range(self.depth)]
         layers += _activated_convolution(hidden, channels)
         layers += [nn.PixelShuffle(self.patch), *([nn.Tanh()] if spec.bounded else [])]
-        return ConditionConcat(layers, condition).apply(init_weights)
+        return ConditionConcat(layers, condition).apply(init_dcgan)
 
 
 class SubpixelDiscriminator(Discriminator):
@@ -77,7 +77,7 @@ class SubpixelDiscriminator(Discriminator):
         head = DiscriminatorHead(
             inputs * height * width, flat_condition(spec, "discriminator subpixel"), classifier=self.classifier
         )
-        return WithHead(body, head).apply(init_weights)
+        return WithHead(body, head).apply(init_dcgan)
 
 
 def _activated_convolution(inputs: int, outputs: int) -> list[nn.Module]:
