@@ -123,26 +123,26 @@ def thread_numbers(most: int) -> list[int]:
 
 def _timed(gan: GAN, candidates: Sequence[_Candidate], other: Precision | None) -> Choice:
     """Return the fastest of the candidates, by descending numbers of threads, or the same in another precision."""
-    trial, best = _Trial(gan), candidates[0]
+    timer, best = _StepTimer(gan), candidates[0]
     timed: dict[_Candidate, float] = {}
     with host_states_kept():
         if len(candidates) > 1:
-            timed = trial.seconds(candidates)
+            timed = timer.seconds(candidates)
             best = candidates[-1]
             if len(timed) > 1:
                 fastest = min(timed.values())
                 best = next(each for each in reversed(timed) if timed[each] < fastest * _ADVANTAGE)
-        if other and not trial.failed:
+        if other and not timer.failed:
             pair = (best, best._replace(precision=other))
-            timed |= (found := trial.seconds(pair))
+            timed |= (found := timer.seconds(pair))
             best = pair[found.get(pair[0], 0) >= found.get(pair[1], inf) * _ADVANTAGE]
-    failed = trial.failed
-    del trial
+    failed = timer.failed
+    del timer
     gc.collect()  # the parts of a GAN refer to each other, so its copies would stay in memory
     return Choice(best.threads, best.precision.name, {str(each): seconds for each, seconds in timed.items()}, failed)
 
 
-class _Trial:
+class _StepTimer:
     """Times the steps of a copy of a GAN."""
 
     def __init__(self, gan: GAN) -> None:
@@ -210,7 +210,7 @@ class _Trial:
         """Return the copy that multiplies in this precision, and whether it is new."""
         if precision in self._copies:
             return self._copies[precision], False
-        self._copies[precision] = made = self._gan.trial(precision)
+        self._copies[precision] = made = self._gan.timing_copy(precision)
         for optimizer in made.optimizers.values():
             for group in optimizer.param_groups:
                 if "lr" in group:

@@ -109,9 +109,9 @@ class GAN:
         self.augmentations = read_labeled(Augmentation, augmentations or {})  # type: ignore[type-abstract]  # only validated against
         self._build_regularizers_and_augmentations()
         self._total = options.total
-        self.is_trial = False
+        self.is_preflight_copy = False
         """Whether this is the preflight's copy: all strengths are 1, and gradients of everything are taken."""
-        self.trial_leaves = set[Tensor]()
+        self.preflight_leaves = set[Tensor]()
         """The leaf tensors that get a gradient in a step of the preflight's copy."""
 
         if self.device.type == "cpu":  # a GPU reports what it lacks
@@ -134,7 +134,7 @@ class GAN:
         self.finite_check: FiniteCheck
         self._begin()
 
-    def trial(self, precision: Precision) -> GAN:
+    def timing_copy(self, precision: Precision) -> GAN:
         """Return a GAN before its first step that multiplies in this precision, with copies of all parts.
 
         It trains on this rank alone. Whatever it does, this GAN and the data stay as they are.
@@ -354,7 +354,7 @@ class GAN:
         active = []
         for label, augmentation in self.augmentations.items():
             with blame(f"augmentation {label!r}", "in strength()"):
-                strength = 1.0 if self.is_trial else augmentation.strength(self.time())
+                strength = 1.0 if self.is_preflight_copy else augmentation.strength(self.time())
             if strength:
                 active.append(ActiveAugmentation(label, self.augments[label], strength))
         return active
@@ -370,7 +370,7 @@ class GAN:
         for label, regularizer in self.regularizers.items():
             if regularizer.player == player and number % regularizer.interval == 0:
                 with blame(f"regularizer {label!r}", "in strength()"):
-                    strength = 1.0 if self.is_trial else regularizer.strength(self.time())
+                    strength = 1.0 if self.is_preflight_copy else regularizer.strength(self.time())
                 if strength:
                     active.append(ActiveRegularizer(label, regularizer, self.penalties[label], strength))
         return ActiveRegularizers(active)

@@ -113,7 +113,7 @@ def _try_step(gan: GAN, inputs: TrialInputs) -> tuple[str, ...]:
 
     The first step of the run reports numbers that are not finite.
     """
-    trial = trial_copy(gan)
+    trial = preflight_copy(gan)
     _check_owners(trial)
     with suppress(NonFiniteError):
         step(trial, [Batch(inputs.first, inputs.condition, COUNT)])
@@ -158,7 +158,7 @@ def _check_trained(trial: GAN) -> None:
                     raise error
 
 
-def trial_copy(gan: GAN) -> GAN:
+def preflight_copy(gan: GAN) -> GAN:
     """Return a GAN that steps as the given one does, but on copies of its parts, with a learning rate of 0.
 
     All regularizers and augmentations are active, at strength 1. D is updated once, in two passes, on this rank alone.
@@ -168,7 +168,8 @@ def trial_copy(gan: GAN) -> GAN:
         update={"accumulate": 1, "discriminator_steps": 1, "generator_steps": 1, "clip_norm": None}
     )
     trial.options = gan.options.model_copy(update={"training": training})
-    trial.ranks, trial.averages, trial.is_trial, trial.trial_leaves = SINGLE_RANK, None, True, set()
+    trial.ranks, trial.averages = SINGLE_RANK, None
+    trial.is_preflight_copy, trial.preflight_leaves = True, set()
     trial.connect(one_pass=False)
     trial.optimizers = {
         player: optim.SGD(_trained(modules) or [nn.Parameter(torch.zeros(1))], lr=0.0)
@@ -215,7 +216,7 @@ def _check_regularizers(gan: GAN, inputs: TrialInputs) -> None:
 
 
 def _check_accumulation(gan: GAN, inputs: TrialInputs) -> None:
-    trial = trial_copy(gan)
+    trial = preflight_copy(gan)
     part = MicroBatch(inputs.first, inputs.condition, inputs.latent, COUNT)
     with torch.no_grad():
         fake = trial.generate(part)

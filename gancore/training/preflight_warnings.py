@@ -40,7 +40,7 @@ def untrained_warnings(trial: GAN) -> Iterator[str]:
     """Yield a warning for each network with parameters that got no gradient in a trial step, and for foreign ones."""
     parts = [part for modules in trial.trained_by.values() for part in modules.values()]
     known = {id(weight) for part in parts for weight in part.parameters()}
-    foreign = [leaf for leaf in trial.trial_leaves if isinstance(leaf, nn.Parameter) and id(leaf) not in known]
+    foreign = [leaf for leaf in trial.preflight_leaves if isinstance(leaf, nn.Parameter) and id(leaf) not in known]
     if foreign:
         count = "1 parameter" if len(foreign) == 1 else f"{len(foreign)} parameters"
         shapes = ", ".join(sorted({str(tuple(leaf.shape)) for leaf in foreign}))

@@ -45,9 +45,10 @@ class Update:
             # Named, so that nothing else collects a gradient: not images that a penalty differentiates with respect to,
             # nor parts of the other player. The preflight names none, or autograd would not notice a D that cannot be
             # differentiated twice.
-            weights = None if self._gan.is_trial else self._weights
-            if self._gan.is_trial:
-                self._gan.trial_leaves |= leaves_of(total)
+            weights: list[Tensor] | None = self._weights
+            if self._gan.is_preflight_copy:
+                weights = None
+                self._gan.preflight_leaves |= leaves_of(total)
             torch.autograd.backward(total, inputs=weights)
         except BaseException:
             of = "loss and penalties" if penalties else "loss"
