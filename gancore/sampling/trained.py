@@ -27,7 +27,7 @@ from gancore.sampling.draw import (
 )
 from gancore.sampling.export import Exported, export
 from gancore.sampling.latents import check_truncation, checked_latents, draw_latents, seed_latents
-from gancore.training.batchnorm import NO_STATISTICS, norms_of, refresh
+from gancore.training.batchnorm import NO_STATISTICS, batchnorms_of, refresh
 from gancore.utils.random import derive_seed
 from gancore.utils.sample_format import SampleFormat
 
@@ -226,7 +226,7 @@ class TrainedGenerator:
         if conditions is not None:
             given = checked_conditions(self.spec.condition, conditions, len(conditions) if conditions.ndim else 1)
             conditions = given[torch.arange(count) % len(given)]
-        norms = norms_of(self.generator)
+        norms = batchnorms_of(self.generator)
         if not norms:
             raise ConfigError(NO_STATISTICS, "leave --refresh-batchnorm out")
         seed = derive_seed(0, "batch normalization")

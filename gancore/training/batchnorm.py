@@ -27,7 +27,7 @@ NO_STATISTICS = "the generator has no batch normalization with running statistic
 _OFF = "--set ema.refresh_batchnorm=false"
 
 
-def norms_of(generator: nn.Module) -> list[_BatchNorm]:
+def batchnorms_of(generator: nn.Module) -> list[_BatchNorm]:
     """Return the batch normalizations of a generator that have running statistics."""
     return [part for part in generator.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
 
@@ -68,7 +68,7 @@ class FreshStatistics:
     def __init__(self, gan: GAN) -> None:
         self._gan = gan
         self._times: dict[str, tuple[int, int]] = {}
-        if not norms_of(gan.generator):
+        if not batchnorms_of(gan.generator):
             raise ConfigError(NO_STATISTICS, _OFF)
 
     def refresh(self, roles: Iterable[str]) -> None:
@@ -81,7 +81,7 @@ class FreshStatistics:
         for role in roles:
             if gan.averages is not None and self._times.get(role) != now:
                 average = gan.averages.modules[role]
-                pairs = zip(norms_of(average), norms_of(gan.generator), strict=True)
+                pairs = zip(batchnorms_of(average), batchnorms_of(gan.generator), strict=True)
                 norms = [norm for norm, trained in pairs if trained.training]  # frozen ones keep their statistics
                 refresh(average, norms, _inputs(gan), gan.device)
                 self._times[role] = now

@@ -9,7 +9,7 @@ import torch
 from gancore.errors import ConfigError
 from gancore.run.directory import RunDirectory
 from gancore.sampling.load import load
-from gancore.training.batchnorm import norms_of
+from gancore.training.batchnorm import batchnorms_of
 from helpers.small_runs import begun, recorded, small_run, tensors
 from helpers.tiny_components import catalog, equal
 
@@ -42,7 +42,7 @@ def test_refreshed_statistics_are_saved_and_change_nothing_in_training(tmp_path)
     assert statistics
     for role in ("ema", "ema_0_02"):
         trained = load(refreshed.path, ema=None if role == "ema" else 0.02, device="cpu", catalog=catalog())
-        (norm,) = norms_of(trained.generator)
+        (norm,) = batchnorms_of(trained.generator)
         saved = norm.running_mean.clone()
         trained.refresh_batchnorm()  # from other samples
         torch.testing.assert_close(saved, norm.running_mean, atol=0.1, rtol=0.1)
@@ -63,7 +63,7 @@ def test_averages_are_refreshed_once_for_their_weights_and_anew_after_a_restore(
     with closing(run.train()) as records:
         next(records)
         gan = run.gan
-        (norm,) = norms_of(gan.sampler())
+        (norm,) = batchnorms_of(gan.sampler())
         fresh = norm.running_mean.clone()
         norm.running_mean.fill_(7)
         gan.refresh_averages()
