@@ -135,7 +135,7 @@ def decode(file: BinaryIO, path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} is damaged, or no checkpoint of gancore: {error}", ANOTHER) from error
     if _digest(tensors, about) != digest:
         raise CheckpointError(f"{path} is damaged: its content does not have the SHA-256 in its metadata", ANOTHER)
-    return Checkpoint(sound(tensors), document, digest)
+    return Checkpoint(with_valid_bools(tensors), document, digest)
 
 
 def parse_tensors(content: bytes) -> dict[str, Tensor]:
@@ -146,7 +146,7 @@ def parse_tensors(content: bytes) -> dict[str, Tensor]:
         raise ValueError(escaped(error)) from error
 
 
-def sound(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_valid_bools(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of a file without undefined values: only 0 and 1 are safe values of a bool."""
     return {name: t.view(torch.uint8).ne(0) if t.dtype == torch.bool else t for name, t in tensors.items()}
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gancore.checkpoint.format import LARGEST_HEADER, parse_tensors, sound
+from gancore.checkpoint.format import LARGEST_HEADER, parse_tensors, with_valid_bools
 from gancore.checkpoint.store import load_run, select
 from gancore.errors import CheckpointError
 from gancore.utils.files import regular
@@ -92,7 +92,7 @@ def read_weights(path: Path) -> StoredWeights:
         if total > most:
             raise CheckpointError(f"the tensors of {path} have {total:,} bytes, and the file has {size:,}", _EXPORT)
         digest = hashlib.sha256(content).hexdigest()
-        return StoredWeights(path, sound({name: value.detach() for name, value in tensors.items()}), digest)
+        return StoredWeights(path, with_valid_bools({name: value.detach() for name, value in tensors.items()}), digest)
     except OSError as error:
         raise CheckpointError(
             f"cannot read {path}: {error.strerror or error}", "name a run directory, a checkpoint, or a state dict"

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from gancore.checkpoint.format import LARGEST_HEADER, Checkpoint, escaped, json_object, parse_tensors, sound
+from gancore.checkpoint.format import LARGEST_HEADER, Checkpoint, escaped, json_object, parse_tensors, with_valid_bools
 from gancore.checkpoint.store import DataFormat, Selected
 from gancore.errors import CheckpointError
 from gancore.training.ema import short
@@ -154,7 +154,7 @@ def _read_weights(path: Path, digest: str) -> dict[str, Any]:  # Any: tensors
     if length > LARGEST_HEADER:
         raise CheckpointError(f"{path} has a header of {length:,} bytes; the most is {LARGEST_HEADER:,}", _AGAIN)
     try:
-        return sound(parse_tensors(content))
+        return with_valid_bools(parse_tensors(content))
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged: {error}", _AGAIN) from error
 
