@@ -18,7 +18,7 @@ from torch import Tensor, optim
 from gancore.data.feed import Batch
 from gancore.errors import PluginError
 from gancore.settings import value_at
-from gancore.training.ema import weights_of
+from gancore.training.ema import step_sizes
 from gancore.training.finite import skips_by_flag
 from gancore.training.gan import GAN
 from gancore.training.step import StepResult
@@ -262,7 +262,7 @@ def _decisions(gan: GAN, batches: Sequence[Batch]) -> Hashable:
         tuple(tuple((regularizer.label, regularizer.strength) for regularizer in update.active) for update in updates),
         tuple((augmentation.label, augmentation.strength) for augmentation in gan.critic.augmentations),
         None if clip is None else value_at(clip, time),
-        None if ema is None else weights_of(ema, gan.time(new_images), new_images),
+        None if ema is None else step_sizes(ema, gan.time(new_images), new_images),
         tuple(_numbers(group) for optimizer in gan.optimizers.values() for group in optimizer.param_groups),
     )
 

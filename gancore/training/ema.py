@@ -16,7 +16,7 @@ EMA = "ema"
 """Role of the average with the half-life `ema.half_life_kimg`, which samples are drawn from."""
 
 
-def weights_of(ema: EMASettings, time: TrainingTime, new_images: int) -> tuple[float, ...]:
+def step_sizes(ema: EMASettings, time: TrainingTime, new_images: int) -> tuple[float, ...]:
     """Return a step size w in 0..1 for each average: `average.lerp_(weight, w)` halves old weights every half-life.
 
     `new_images` are the real images seen since the last update. The half-lives may ramp up with the images seen,

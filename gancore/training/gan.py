@@ -42,7 +42,7 @@ from gancore.training.assembly import (
 )
 from gancore.training.batchnorm import FreshStatistics
 from gancore.training.choose import choose
-from gancore.training.ema import EMA, Averages, roles_of, weights_of
+from gancore.training.ema import EMA, Averages, roles_of, step_sizes
 from gancore.training.finite import FiniteCheck
 from gancore.training.freeze import freeze
 from gancore.training.networks import Freezer, draw_latent
@@ -378,4 +378,4 @@ class GAN:
     def update_ema(self, new_images: int) -> None:
         """Move all averages (EMA) toward G after an update for which D has seen `new_images` more real images."""
         if self.averages is not None and self.options.ema is not None:
-            self.averages.move(weights_of(self.options.ema, self.time(new_images), new_images))
+            self.averages.move(step_sizes(self.options.ema, self.time(new_images), new_images))

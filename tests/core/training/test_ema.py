@@ -10,7 +10,7 @@ from torch import nn
 from gancore.config.run import EMASettings
 from gancore.errors import ConfigError
 from gancore.settings import START, TrainingTime
-from gancore.training.ema import Averages, is_average, role_of, roles_of, weights_of
+from gancore.training.ema import Averages, is_average, role_of, roles_of, step_sizes
 
 HALF_LIVES = st.floats(0.001, 100)
 SCHEDULE = {"from": 1.0, "to": 2.0}
@@ -22,7 +22,7 @@ def shares(settings, time, images):
     nn.init.ones_(module.weight)
     averages = Averages(module, tuple(roles_of(settings)))
     nn.init.zeros_(module.weight)
-    averages.move(weights_of(settings, time, images))
+    averages.move(step_sizes(settings, time, images))
     return torch.stack([average.weight.detach() for average in averages.modules.values()]).flatten().double()
 
 
