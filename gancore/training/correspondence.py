@@ -126,7 +126,7 @@ def layer_of(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Part:
+class Transfer:
     """What a tensor of a network takes from a stored one: by dimension, the entries that are set, and from which.
 
     Dimensions that are not in `entries` are equal. `zeros` are columns of a new condition, which start at 0, so that
@@ -158,13 +158,13 @@ class Part:
         return value
 
 
-NEW = Part("new")
-LOADED = Part("loaded")
+NEW = Transfer("new")
+LOADED = Transfer("loaded")
 
 
-def part_of(
+def transfer_of(
     name: str, stored: Shape, layout: Layout, ours: Conditioning, theirs: Conditioning, own: Shape | None = None
-) -> Part:
+) -> Transfer:
     """Return what a tensor of the network, of shape `own`, takes from a stored one of the same name."""
     target = layout.shape(name, ours.condition)
     if target is None or (own is not None and target != own):  # such as a network that was passed as an object
@@ -204,7 +204,7 @@ def part_of(
     if name in layout.elsewhere or any(not entry[0] for entry in entries.values()):
         return NEW
     whole = all(len(entry[0]) == target[dimension] for dimension, entry in entries.items())
-    return Part("loaded" if whole else "partly", entries, zeros)
+    return Transfer("loaded" if whole else "partly", entries, zeros)
 
 
 def _by_class(plain: int, pairs: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:

@@ -17,7 +17,7 @@ from gancore.contracts import Player, Shape, Spec
 from gancore.errors import blame
 from gancore.training.adapted import continue_numbers
 from gancore.training.condition_columns import weights_with_columns_elsewhere
-from gancore.training.correspondence import NEW, Conditioning, Layout, Part, layer_of, part_of
+from gancore.training.correspondence import NEW, Conditioning, Layout, Transfer, layer_of, transfer_of
 from gancore.training.gan import GAN
 from gancore.training.initialize_report import class_lines, nothing_fits, other_lines, report
 from gancore.training.stored_networks import PLAYERS, Source, conditioning_of, find_sources
@@ -30,7 +30,7 @@ class Plan:
 
     sources: Mapping[str, Source]
     theirs: Conditioning
-    parts: Mapping[Player, Mapping[str, Part]]
+    transfers: Mapping[Player, Mapping[str, Transfer]]
     lines: tuple[str, ...]
 
 
@@ -66,15 +66,15 @@ class Initializer:
         own = {player: dict(gan.state.modules[player].state_dict()) for player in PLAYERS}
         ours, layouts = Conditioning(gan.spec.condition, gan.feed.classes), self._layouts(gan.spec)
         made = plan(self.stored, layouts, own, ours, self._config)
-        if any(part.entries for parts in made.parts.values() for part in parts.values()):
+        if any(transfer.entries for transfers in made.transfers.values() for transfer in transfers.values()):
             self._find_columns(gan, layouts, made.theirs)
             made = plan(self.stored, layouts, own, ours, self._config)
         self.lines = made.lines
         tensors: dict[str, Tensor] = {}
         for player in PLAYERS:
             source = made.sources.get(player)
-            tensors |= _merged(player, own[player], made.parts[player], source)
-        tensors |= _merged("ema", own["generator"], made.parts["generator"], made.sources.get("ema"))
+            tensors |= _merged(player, own[player], made.transfers[player], source)
+        tensors |= _merged("ema", own["generator"], made.transfers["generator"], made.sources.get("ema"))
         tensors |= {name: value for name, value in self.stored.tensors.items() if name.startswith("loss.")}
         warning = gan.state.init_weights(tensors)
         self.adapted = tuple(continue_numbers(self.stored, gan.augmentations, gan.augments))
@@ -97,13 +97,13 @@ class Initializer:
 
 
 def _merged(
-    role: str, own: Mapping[str, Tensor], parts: Mapping[str, Part], source: Source | None
+    role: str, own: Mapping[str, Tensor], transfers: Mapping[str, Transfer], source: Source | None
 ) -> dict[str, Tensor]:
     """Return the tensors of a network, by their names in a checkpoint, with the parts of a file."""
     return {
         f"{role}.{name}": value
-        if source is None or parts[name] == NEW
-        else parts[name].applied(value, source.tensors[name])
+        if source is None or transfers[name] == NEW
+        else transfers[name].applied(value, source.tensors[name])
         for name, value in own.items()
     }
 
@@ -121,30 +121,32 @@ def plan(
     """
     sources = find_sources(stored, own)
     theirs = conditioning_of(stored, sources, layouts, ours)
-    parts = {player: _parts(own[player], sources.get(player), layouts[player], ours, theirs) for player in PLAYERS}
-    if all(part == NEW for player in PLAYERS for part in parts[player].values()):
+    transfers = {
+        player: _transfers(own[player], sources.get(player), layouts[player], ours, theirs) for player in PLAYERS
+    }
+    if all(transfer == NEW for player in PLAYERS for transfer in transfers[player].values()):
         raise nothing_fits(stored, sources, own, config)
-    lines = *report(stored, sources, own, parts), *other_lines(stored, sources, config), *class_lines(ours, theirs)
-    return Plan(sources, theirs, parts, lines)
+    lines = *report(stored, sources, own, transfers), *other_lines(stored, sources, config), *class_lines(ours, theirs)
+    return Plan(sources, theirs, transfers, lines)
 
 
-def _parts(
+def _transfers(
     own: Mapping[str, Tensor], source: Source | None, layout: Layout, ours: Conditioning, theirs: Conditioning
-) -> dict[str, Part]:
+) -> dict[str, Transfer]:
     """Return what each tensor takes. A layer with a tensor of another shape starts anew as a whole."""
     if source is None:
         return dict.fromkeys(own, NEW)
-    parts: dict[str, Part] = {}
+    transfers: dict[str, Transfer] = {}
     mismatched = set[str]()
     for name, tensor in own.items():
         stored = source.tensors.get(name)
-        parts[name] = NEW
+        transfers[name] = NEW
         if stored is not None:
             if _kind(stored) == _kind(tensor):
-                parts[name] = part_of(name, tuple(stored.shape), layout, ours, theirs, tuple(tensor.shape))
-            if parts[name] == NEW:
+                transfers[name] = transfer_of(name, tuple(stored.shape), layout, ours, theirs, tuple(tensor.shape))
+            if transfers[name] == NEW:
                 mismatched.add(layer_of(name))
-    return {name: NEW if layer_of(name) in mismatched else part for name, part in parts.items()}
+    return {name: NEW if layer_of(name) in mismatched else transfer for name, transfer in transfers.items()}
 
 
 def _kind(tensor: Tensor) -> str:

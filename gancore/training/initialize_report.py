@@ -15,7 +15,7 @@ from gancore.config.toml import literal
 from gancore.contracts import Player
 from gancore.errors import CheckpointError
 from gancore.settings import plain
-from gancore.training.correspondence import NEW, Conditioning, Part, layer_of, shared_classes
+from gancore.training.correspondence import NEW, Conditioning, Transfer, layer_of, shared_classes
 from gancore.training.stored_networks import PLAYERS, Source
 
 _NAMED = 6
@@ -34,14 +34,14 @@ def report(
     stored: StoredWeights,
     sources: Mapping[str, Source],
     own: Mapping[Player, Mapping[str, Tensor]],
-    parts: Mapping[Player, Mapping[str, Part]],
+    transfers: Mapping[Player, Mapping[str, Transfer]],
 ) -> Iterator[str]:
     """Yield one line if everything fits, else also a table of the layers that are not loaded as they are."""
-    rows = [row for player in PLAYERS for row in _rows(player, sources.get(player), own[player], parts[player])]
+    rows = [row for player in PLAYERS for row in _rows(player, sources.get(player), own[player], transfers[player])]
     counts = []
     for player in PLAYERS:
         layers = {layer_of(name) for name in own[player]}
-        other = {layer_of(name) for name, part in parts[player].items() if part.state != "loaded"}
+        other = {layer_of(name) for name, transfer in transfers[player].items() if transfer.state != "loaded"}
         fit = f"all {len(layers)}" if not other else f"{len(layers) - len(other)} of {len(layers)}"
         counts.append(f"{fit} layers of the {player}")
     step = "" if stored.is_plain else f", step {stored.about['progress']['step']:,}"
@@ -58,13 +58,13 @@ def report(
 
 
 def _rows(
-    player: Player, source: Source | None, own: Mapping[str, Tensor], parts: Mapping[str, Part]
+    player: Player, source: Source | None, own: Mapping[str, Tensor], transfers: Mapping[str, Transfer]
 ) -> Iterator[_Row]:
     layers: dict[str, list[str]] = {}
     for name in own:
         layers.setdefault(layer_of(name), []).append(name)
     theirs = {} if source is None else source.tensors
-    if all(part == NEW for part in parts.values()):
+    if all(transfer == NEW for transfer in transfers.values()):
         what = "new: not in the file" if source is None else "new: nothing of the file fits"
         yield _Row(
             player,
@@ -74,10 +74,10 @@ def _rows(
         )
         return
     for layer, names in layers.items():
-        states = {parts[name].state for name in names}
+        states = {transfers[name].state for name in names}
         if states == {"loaded"}:
             continue
-        changed = [name for name in names if parts[name].state != "loaded"]
+        changed = [name for name in names if transfers[name].state != "loaded"]
         shown = max(changed, key=lambda name: (name in theirs, own[name].numel()))
         what = "new" if states == {"new"} else "loaded partly"
         yield _Row(f"{player}.{layer}" if layer else player, _shape(theirs.get(shown)), _shape(own[shown]), what)

@@ -13,7 +13,7 @@ from gancore.config.layers import ConfigLayer, parse_value
 from gancore.config.run import resolve
 from gancore.contracts import Generator, Spec
 from gancore.errors import CheckpointError
-from gancore.training.correspondence import Conditioning, Layout, layer_of, part_of, shared_classes
+from gancore.training.correspondence import Conditioning, Layout, layer_of, shared_classes, transfer_of
 from gancore.training.gan import GAN
 from gancore.training.initialize import Initializer, plan
 from gancore.training.initialize_report import other_lines
@@ -84,8 +84,8 @@ def loaded(saved, networks, classes=(), spec=IMAGES):
             source = made.sources[player].tensors
             network.load_state_dict(
                 {
-                    name: part.applied(own[player][name], source.get(name, own[player][name]))
-                    for name, part in made.parts[player].items()
+                    name: transfer.applied(own[player][name], source.get(name, own[player][name]))
+                    for name, transfer in made.transfers[player].items()
                 }
             )
     return built, made
@@ -146,7 +146,7 @@ def test_unconditional_generator_keeps_its_images_when_classes_are_added(network
 def test_conditional_networks_start_unconditional_ones(networks):
     saved, _ = stored(networks, ["a", "b", "c"])
     after, made = loaded(saved, networks)
-    states = {part.state for parts in made.parts.values() for part in parts.values()}
+    states = {transfer.state for transfers in made.transfers.values() for transfer in transfers.values()}
     assert "loaded" in states
     assert all(value.isfinite().all() for network in after.values() for value in network.state_dict().values())
     assert "condition: 3 classes in the file, unconditional here" in made.lines[-1]
@@ -175,7 +175,7 @@ def test_equal_sizes_of_other_inputs_are_not_mixed_up():
     saved, _ = stored("mlp")
     after, made = loaded(saved, "mlp", ["a", "b"], Spec((1, 8, 8), 4))
     assert after["generator"][0].weight.shape == saved.tensors["generator.0.weight"].shape
-    assert made.parts["generator"]["0.weight"].state == made.parts["generator"]["0.bias"].state == "new"
+    assert made.transfers["generator"]["0.weight"].state == made.transfers["generator"]["0.bias"].state == "new"
 
 
 def test_resolution_of_another_size_loads_the_layers_of_the_same_shape():
@@ -194,7 +194,7 @@ def test_layer_with_a_tensor_of_another_shape_starts_anew_as_a_whole():
     _, made = loaded(
         saved, {"generator": {"name": "mlp", "widths": [5, 7]}, "discriminator": {"name": "mlp", "widths": [5]}}
     )
-    assert {name: part.state for name, part in made.parts["generator"].items()} == {
+    assert {name: transfer.state for name, transfer in made.transfers["generator"].items()} == {
         "0.weight": "loaded",
         "0.bias": "loaded",
         "2.weight": "new",
@@ -361,9 +361,9 @@ def test_plain_state_dict_with_classes_says_how_they_are_matched(here, words):
     saved, _ = stored("dcgan", ["a", "b", "c"])
     _, made = loaded(StoredWeights("plain", saved.tensors, "digest"), "dcgan", "abcde"[:here])
     assert words in made.lines[-1]
-    states = {player: {part.state for part in parts.values()} for player, parts in made.parts.items()}
+    states = {player: {transfer.state for transfer in each.values()} for player, each in made.transfers.items()}
     assert states["generator"] == ({"loaded", "partly"} if here else {"loaded"}) or here == 3
-    assert made.parts["generator"]["0.weight"].state != "new"
+    assert made.transfers["generator"]["0.weight"].state != "new"
 
 
 # Training
@@ -497,8 +497,8 @@ def test_network_that_cannot_be_built_without_memory_takes_equal_shapes_alone():
         raise RuntimeError("needs a GPU")
 
     layout = Layout(build, IMAGES)
-    same = part_of("0.weight", (3, 4), layout, Conditioning(2), Conditioning(5), (3, 4))
-    other = part_of("0.weight", (3, 4), layout, Conditioning(2), Conditioning(5), (3, 5))
+    same = transfer_of("0.weight", (3, 4), layout, Conditioning(2), Conditioning(5), (3, 4))
+    other = transfer_of("0.weight", (3, 4), layout, Conditioning(2), Conditioning(5), (3, 5))
     assert (same.state, other.state) == ("loaded", "new")
 
 
@@ -511,7 +511,7 @@ def test_network_that_cannot_be_built_without_memory_takes_equal_shapes_alone():
 def test_rows_of_no_class_may_be_anywhere_so_rows_of_other_classes_start_anew(theirs, state, build, row):
     layout = Layout(lambda spec: build(spec.condition or 0), IMAGES)
     stored = (len(theirs) + 1, row)
-    assert part_of("weight", stored, layout, conditioned("abc"), conditioned(theirs)).state == state
+    assert transfer_of("weight", stored, layout, conditioned("abc"), conditioned(theirs)).state == state
 
 
 def test_own_module_takes_a_state_dict_without_being_changed_by_the_search():
@@ -521,5 +521,5 @@ def test_own_module_takes_a_state_dict_without_being_changed_by_the_search():
     saved = StoredWeights("plain", {f"G.{name}": value + 1 for name, value in before.items()}, "digest")
     sources = find_sources(saved, {"generator": dict(network.state_dict()), "discriminator": {}})
     assert sources["generator"].prefix == "G."
-    assert part_of("0.weight", (4, 6), layout, Conditioning(3), Conditioning(), (4, 6)).state == "loaded"
+    assert transfer_of("0.weight", (4, 6), layout, Conditioning(3), Conditioning(), (4, 6)).state == "loaded"
     assert equal(dict(network.state_dict()), before)
