@@ -143,7 +143,7 @@ class Feed:
                 "resume with another batch_size",
             )
 
-    def count(self, images_seen: int) -> int:
+    def batch_size_at(self, images_seen: int) -> int:
         """Return the number of images, over all ranks, of the batch that begins after `images_seen` images."""
         return min(self.batch_size, self.size - images_seen % self.size)
 
@@ -167,7 +167,7 @@ class Feed:
         else:
             stored = self._streamed(images_seen)
         for images, condition in stored:
-            total = self.count(images_seen)
+            total = self.batch_size_at(images_seen)
             images_seen += total
             condition = condition_to_network(condition) if conditional and condition is not None else None
             yield Batch(self.format.to_network(images), condition, total)
@@ -334,7 +334,7 @@ class Feed:
     def _requests(self, images_seen: int) -> Iterator[Request]:
         """Yield this rank's part of each batch."""
         for indices in self._indices(images_seen):
-            total = self.count(images_seen)
+            total = self.batch_size_at(images_seen)
             yield Request(images_seen + self._ranks.offset(total), indices)
             images_seen += total
 
