@@ -196,7 +196,7 @@ class _StepTimer:
         """Return the seconds of a step, the mean of several."""
         with computing_with(candidate.threads), seeded(0, self._gan.device), torch.enable_grad():
             trial, is_new = self._in(candidate.precision)
-            with trial.precision.step():
+            with trial.precision.float32_products():
                 if is_new:  # this step allocates, and makes the optimizers' state
                     step(trial, self._batches)
                 self._wait()

@@ -104,7 +104,7 @@ def _train(gan: GAN) -> Iterator[Step]:
             with (
                 computing_with(gan.choice.threads),
                 own_randomness(gan),
-                gan.precision.step(),
+                gan.precision.float32_products(),
                 torch.enable_grad(),
             ):
                 gan.finite_check.begin_step(progress.step + 1)

@@ -52,7 +52,7 @@ class Precision:
         """Returns a context in which networks multiply in this precision."""
         return partial(torch.autocast, self.device.type, torch.bfloat16) if self.name == "bf16" else nullcontext
 
-    def step(self) -> AbstractContextManager[None]:
+    def float32_products(self) -> AbstractContextManager[None]:
         """Return a context that sets the precision of float32 products, and restores it afterward.
 
         torch keeps this setting for the whole process, and by default lets convolutions use TensorFloat-32.

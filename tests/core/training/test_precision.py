@@ -152,6 +152,6 @@ def test_tf32_is_refused_on_the_cpu():
 def test_tf32_is_enabled_only_within_a_step(name, within):
     backends = torch.backends.cuda.matmul, torch.backends.cudnn.conv
     before = [backend.fp32_precision for backend in backends]
-    with Precision(name, torch.device("cuda")).step():
+    with Precision(name, torch.device("cuda")).float32_products():
         assert [backend.fp32_precision for backend in backends] == [within, within]
     assert [backend.fp32_precision for backend in backends] == before
