@@ -18,7 +18,7 @@ from gancore.testing.cases import Case, CaseSkipped, LawBroken, NotApplicable, U
 from gancore.testing.general import first_difference
 from gancore.testing.harness import Harness, failures, gradients, harness
 from gancore.testing.inputs import call_network, conditions, extra_inputs, extras_in, images
-from gancore.training.mixing import COUNT, TrialInputs, mixes_rows, mixes_samples
+from gancore.training.mixing import COUNT, TrialInputs, depends_on_batch, differs_in_one_pass
 from gancore.training.networks import describe_tensor, generated_of
 from gancore.utils.random import seeded
 
@@ -263,7 +263,9 @@ def preflight_detects_sample_mixing(component: Component, case: Case) -> None:
             extras = extras_in(extra_inputs(module, sized, built.guesses))
             inputs = TrialInputs(torch.zeros(count, 1), first, second, condition, extras)
             # With the same random numbers, so that a unit that is rarely dropped is not taken for mixing.
-            return mixes_samples(module, inputs) and (not rows or mixes_rows("discriminator", module, inputs))
+            if not differs_in_one_pass(module, inputs):
+                return False
+            return not rows or depends_on_batch("discriminator", module, inputs)
 
     if mixes(COUNT):
         return

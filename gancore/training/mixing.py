@@ -41,7 +41,7 @@ class TrialInputs:
 
 
 @torch.no_grad()
-def mixes_samples(discriminator: nn.Module, inputs: TrialInputs) -> bool:
+def differs_in_one_pass(discriminator: nn.Module, inputs: TrialInputs) -> bool:
     """Return whether scoring two batches in one pass changes the outputs, or D's buffers.
 
     If D has an attribute `mixes_samples`, that decides. The discriminator is copied first.
@@ -67,7 +67,7 @@ def _mixes_passes(discriminator: nn.Module, inputs: TrialInputs) -> bool:
     return any(not torch.equal(*pair) for pair in zip(discriminator.buffers(), other.buffers(), strict=True))
 
 
-def mixes_rows(role: str, network: nn.Module, inputs: TrialInputs) -> bool:
+def depends_on_batch(role: str, network: nn.Module, inputs: TrialInputs) -> bool:
     """Return whether what a network, `generator` or `discriminator`, returns for one sample depends on the others."""
     declared = getattr(network, "mixes_samples", None)
     if declared is not None:

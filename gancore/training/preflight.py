@@ -22,9 +22,9 @@ from gancore.training.mixing import (
     COUNT,
     TrialInputs,
     copy_of,
+    depends_on_batch,
     detached,
-    mixes_rows,
-    mixes_samples,
+    differs_in_one_pass,
     needs_whole_batch,
     score_trial,
     twice,
@@ -64,7 +64,7 @@ def run_preflight(gan: GAN) -> Preflight:
     with seeded(0, gan.device), torch.enable_grad():
         images, inputs = _trial_batch(gan, COUNT)
         _check_gradients(copy_of("discriminator", gan.discriminator), images, inputs)
-        mixes = mixes_samples(gan.discriminator, inputs)
+        mixes = differs_in_one_pass(gan.discriminator, inputs)
         warnings = [*preflight_warnings(gan, inputs), *_try_step(gan, inputs)]
         _check_regularizers(gan, inputs)
         if gan.options.training.accumulate > 1:
@@ -207,7 +207,7 @@ def _trained(modules: Mapping[str, nn.Module]) -> list[nn.Parameter]:
 
 def _check_regularizers(gan: GAN, inputs: TrialInputs) -> None:
     strict = [label for label, regularizer in gan.regularizers.items() if regularizer.per_sample]
-    if strict and mixes_rows("discriminator", gan.discriminator, inputs):
+    if strict and depends_on_batch("discriminator", gan.discriminator, inputs):
         raise ConfigError(
             f"regularizer {strict[0]!r} needs a discriminator whose logits for an image depend on this image alone; in "
             "this one they depend on the rest of the batch (batch normalization, minibatch statistics)",
@@ -223,8 +223,8 @@ def _check_accumulation(gan: GAN, inputs: TrialInputs) -> None:
     fake = replace(fake, images=inputs.second)
     real_scores, fake_scores = trial.critic.score_pair(part, fake, NO_REGULARIZERS)
     mixing = {
-        "discriminator": mixes_rows("discriminator", gan.discriminator, inputs),
-        "generator": mixes_rows("generator", gan.generator, inputs),
+        "discriminator": depends_on_batch("discriminator", gan.discriminator, inputs),
+        "generator": depends_on_batch("generator", gan.generator, inputs),
         "loss": needs_whole_batch(trial.loss.objective, detached(real_scores), detached(fake_scores)),
         "regularizer": any(regularizer.whole_batch for regularizer in gan.regularizers.values()),
     }
