@@ -174,6 +174,6 @@ def _not_a_checkpoint(file: BinaryIO, path: Path, reason: str) -> CheckpointErro
     return CheckpointError(f"{path} is no checkpoint of gancore: {reason}", ANOTHER)
 
 
-def escaped(error: Exception) -> str:
-    """Return the message in printable ASCII, since it may quote the file."""
-    return ascii(str(error))[1:-1][:300]
+def escaped(text: object) -> str:
+    """Return the text in one line of printable ASCII, since it may quote the file."""
+    return ascii(" ".join(str(text).split()))[1:-1][:300]

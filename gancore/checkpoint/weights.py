@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gancore.checkpoint.format import LARGEST_HEADER, parse_tensors, with_valid_bools
+from gancore.checkpoint.format import LARGEST_HEADER, escaped, parse_tensors, with_valid_bools
 from gancore.checkpoint.store import load_run, select
 from gancore.errors import CheckpointError
 from gancore.utils.files import regular
@@ -133,10 +133,10 @@ def _of_torch(content: bytes, path: Path) -> dict[str, Tensor]:
     except Exception as error:  # damaged files raise anything
         if found := _GLOBAL.search(str(error)):
             raise CheckpointError(
-                f"{path} holds {_escaped(found[1])} besides tensors, and is not opened: such a file can run code",
+                f"{path} holds {escaped(found[1])} besides tensors, and is not opened: such a file can run code",
                 _CONVERT.format(name=str(path)),
             ) from error
-        raise CheckpointError(f"{path} is damaged, or no file of torch.save: {_escaped(error)}", _EXPORT) from error
+        raise CheckpointError(f"{path} is damaged, or no file of torch.save: {escaped(error)}", _EXPORT) from error
     if isinstance(value, Tensor):
         raise CheckpointError(f"{path} holds one tensor without a name, not a state dict", _EXPORT)
     return dict(_named_tensors(value, path))
@@ -148,7 +148,7 @@ def _check_archive(content: bytes, path: Path) -> None:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, struct.error) as error:
-        raise CheckpointError(f"{path} is damaged, or no file of torch.save: {_escaped(error)}", _EXPORT) from error
+        raise CheckpointError(f"{path} is damaged, or no file of torch.save: {escaped(error)}", _EXPORT) from error
     if any(entry.filename.endswith(("constants.pkl", ".py")) for entry in entries):
         raise CheckpointError(
             f"{path} is a compiled model (TorchScript), which can run code when it is opened",
@@ -184,8 +184,3 @@ def _named_tensors(value: object, path: Path) -> Iterator[tuple[str, Tensor]]:
 
 def _is_key(key: object) -> bool:
     return isinstance(key, int) or (isinstance(key, str) and 0 < len(key) <= 500)
-
-
-def _escaped(error: object) -> str:
-    """Return the message in one line of printable ASCII, since it may quote the file."""
-    return ascii(" ".join(str(error).split()))[1:-1][:300]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from torch import Tensor
 
 from gancore.checkpoint.format import LARGEST_HEADER, Checkpoint, escaped, json_object, parse_tensors, with_valid_bools
 from gancore.checkpoint.store import DataFormat, Selected
@@ -126,7 +127,7 @@ def read_config(path: Path) -> dict[str, Any]:  # Any: JSON
         raise CheckpointError(f"{path} is damaged: {escaped(error)}", _AGAIN) from error
     form, library = document.get("format"), document.get("library_name")
     if library != LIBRARY or type(form) is not int or form < 1:
-        whose = f": it is of {escaped(ValueError(library))}" if isinstance(library, str) and library != LIBRARY else ""
+        whose = f": it is of {escaped(library)}" if isinstance(library, str) and library != LIBRARY else ""
         raise CheckpointError(
             f"{path} does not describe a generator of gancore{whose}",
             "name a folder that was exported in the format hub",
@@ -146,7 +147,7 @@ def read_config(path: Path) -> dict[str, Any]:  # Any: JSON
     return document
 
 
-def _read_weights(path: Path, digest: str) -> dict[str, Any]:  # Any: tensors
+def _read_weights(path: Path, digest: str) -> dict[str, Tensor]:
     content = _read(path, _MOST_WEIGHTS)
     if hashlib.sha256(content).hexdigest() != digest:
         raise CheckpointError(f"{path} is damaged: it does not have the SHA-256 in {CONFIG}", _AGAIN)
