@@ -62,7 +62,7 @@ class Conditions:
         if not 0 <= number < len(self._values):
             raise DataError(f"there is no condition {number}", "reload the page")
         condition = self._values[number : number + 1]
-        if not is_picture(condition) or condition.ndim < 3:
+        if not is_picture(condition.shape[1:]) or condition.ndim < 3:
             raise DataError("the conditions make no pictures")
         return png_bytes(picture(condition))
 
@@ -100,7 +100,7 @@ class Conditions:
     @property
     def labels(self) -> list[str]:
         """Labels of the conditions: some of their values, empty where they make pictures."""
-        if self._values.ndim > 2 and is_picture(self._values):
+        if self._values.ndim > 2 and is_picture(self._values.shape[1:]):
             return [""] * len(self._values)
         return [", ".join(f"{value:.3g}" for value in each.flatten()[:6].tolist()) for each in self._values]
 

@@ -85,7 +85,7 @@ class Explorer:
             raise CheckpointError(
                 f"{invocation.run} is no run: it has no folder checkpoints", "name a run, like runs/0001"
             )
-        if not is_picture(torch.empty(1, *newest.shape, device="meta")):
+        if not is_picture(newest.shape):
             raise ConfigError(
                 f"samples of shape {newest.shape} make no picture, so there is nothing to show",
                 "draw them: gancore sample RUN --out samples.npy",

@@ -65,7 +65,7 @@ def labels_of(trained: TrainedGenerator, conditions: Tensor | None) -> list[str]
 
 def can_map(trained: TrainedGenerator) -> bool:
     """Return whether the samples of a generator are pictures of their own: images or series."""
-    return len(trained.shape) > 1 and is_picture(torch.empty(1, *trained.shape, device="meta"))
+    return len(trained.shape) > 1 and is_picture(trained.shape)
 
 
 def seconds_each(trained: TrainedGenerator, conditions: Tensor | None = None) -> float:

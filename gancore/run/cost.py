@@ -121,7 +121,7 @@ def check_memory(count: int, shape: Shape, dtype: str) -> None:
 
 def check_pictures(count: int, shape: Shape) -> None:
     """Raise ConfigError if so large a number of samples of this shape cannot be drawn into one picture."""
-    if is_picture(torch.empty(1, *shape, device="meta")) and count > (most := most_in_picture(shape)):
+    if is_picture(shape) and count > (most := most_in_picture(shape)):
         problem = f"sample.count is {count:,}; one picture shows at most {most:,} samples of shape {shape}"
         raise ConfigError(problem, f"--set sample.count={min(most, 64)}")
 

@@ -389,7 +389,7 @@ class Recorder:
         samples = self._draw(self._config.sample.count, seed, self._picture_conditions)
         step = self._gan.progress.step
         limits = self._gan.feed.format.value_range  # those of real.png
-        image = picture(samples, self._real_points, limits) if is_picture(samples) else None
+        image = picture(samples, self._real_points, limits) if is_picture(samples.shape[1:]) else None
         path = self._directory.samples / f"step-{step:08d}.{'png' if image else 'npy'}"
         with self._deferred():
             self._directory.make_folders()

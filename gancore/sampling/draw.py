@@ -195,7 +195,7 @@ class DrawnSamples(Tensor):
 
     def _repr_png_(self) -> bytes | None:
         """Return the picture as a PNG; None for samples that cannot be shown."""
-        return png_bytes(picture(self)) if is_picture(self) else None
+        return png_bytes(picture(self)) if is_picture(self.shape[1:]) else None
 
 
 def checked_conditions(condition: Condition | None, given: Tensor, count: int) -> Tensor:

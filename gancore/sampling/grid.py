@@ -46,10 +46,11 @@ class Layout:
 DEFAULT_LAYOUT = Layout()
 
 
-def is_picture(samples: Tensor) -> bool:
-    """Return whether samples can be shown: images of 1, 3 or 4 channels, series (N, C, L), or points (N, 2)."""
-    images, points = samples.ndim == 4 and samples.shape[1] in MODES, samples.ndim == 2 and samples.shape[1] == 2
-    return images or points or (samples.ndim == 3 and samples.shape[2] > 1)
+def is_picture(shape: Shape) -> bool:
+    """Return whether samples of a shape can be shown: images of 1, 3 or 4 channels, series (C, L), or points (2,)."""
+    is_image = len(shape) == 3 and shape[0] in MODES
+    is_series = len(shape) == 2 and shape[1] > 1
+    return is_image or is_series or shape == (2,)
 
 
 def picture(

@@ -108,7 +108,7 @@ class ProjectionFiles:
 
     def shows(self, searches: ImageSearches) -> bool:
         """Return whether the images can be shown."""
-        return is_picture(searches.images)
+        return is_picture(searches.images.shape[1:])
 
     def write(self, searches: ImageSearches) -> None:
         """Write the files. Raise StorageError when one cannot be written."""

@@ -67,7 +67,7 @@ def form_of(out: Path) -> Form:
 
 def default_name(shape: Shape) -> str:
     """Return the name of a file that holds samples of this shape: a picture if they make one, a table, or an array."""
-    if is_picture(torch.empty(1, *shape, device="meta")):
+    if is_picture(shape):
         return "samples.png"
     return "samples.csv" if len(shape) == 1 else "samples.npy"
 
@@ -208,7 +208,7 @@ def _check(samples: SampleStream, form: Form, out: Path, style: PictureStyle) ->
         raise ConfigError("a picture shows one sample or more; received 0", "pass some, or write an array: a .npy file")
     if form == "csv" and len(shape) != 1:
         raise ConfigError(f"a .csv file holds vectors; these samples have shape {shape}", "write --out FILE.npy")
-    shown = is_picture(torch.empty(1, *shape, device="meta"))
+    shown = is_picture(shape)
     if form in (*_SHOWING, "folder") and not (shown and (form != "folder" or len(shape) > 1)):
         raise ConfigError(
             f"images of 1, 3 or 4 channels and series make pictures, points in the plane make one; these have shape "
