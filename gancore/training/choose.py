@@ -100,8 +100,7 @@ class _Candidate(NamedTuple):
 
 def choose(gan: GAN) -> Choice:
     """Return what the options say or, for `auto`, what was fastest. All ranks must call this, and get the same."""
-    options = gan.options.training
-    fixed = Precision.named("fp32" if options.precision == "auto" else options.precision, gan.device)
+    options, fixed = gan.options.training, gan.precision
     threads: Sequence[int | None] = [None if options.threads == "auto" else options.threads]
     if options.threads == "auto" and gan.device.type == "cpu":
         threads = thread_numbers(min(torch.get_num_threads(), usable_cores()))
@@ -133,9 +132,11 @@ def _timed(gan: GAN, candidates: Sequence[_Candidate], other: Precision | None) 
                 fastest = min(timed.values())
                 best = next(each for each in reversed(timed) if timed[each] < fastest * _ADVANTAGE)
         if other and not timer.failed:
-            pair = (best, best._replace(precision=other))
-            timed |= (found := timer.seconds(pair))
-            best = pair[found.get(pair[0], 0) >= found.get(pair[1], inf) * _ADVANTAGE]
+            faster = best._replace(precision=other)
+            found = timer.seconds([best, faster])
+            timed |= found
+            if len(found) == 2 and found[best] >= found[faster] * _ADVANTAGE:
+                best = faster
     failed = timer.failed
     del timer
     gc.collect()  # the parts of a GAN refer to each other, so its copies would stay in memory
@@ -195,14 +196,14 @@ class _StepTimer:
     def _run(self, candidate: _Candidate, steps: int) -> float:
         """Return the seconds of a step, the mean of several."""
         with computing_with(candidate.threads), seeded(0, self._gan.device), torch.enable_grad():
-            trial, is_new = self._in(candidate.precision)
-            with trial.precision.float32_products():
+            timed, is_new = self._in(candidate.precision)
+            with timed.precision.float32_products():
                 if is_new:  # this step allocates, and makes the optimizers' state
-                    step(trial, self._batches)
+                    step(timed, self._batches)
                 self._wait()
                 begun = perf_counter()
                 for _ in range(steps):
-                    step(trial, self._batches)
+                    step(timed, self._batches)
                 self._wait()
                 return (perf_counter() - begun) / steps
 

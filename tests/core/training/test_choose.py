@@ -227,7 +227,7 @@ class Counted(nn.Linear):
 
 
 def test_choice_makes_one_copy_for_each_precision_and_leaves_none(two_threads, monkeypatch):
-    run = gan(discriminator=nn.Sequential(nn.Flatten(), Counted(16, 1)), threads=1)
+    run = gan(discriminator=nn.Sequential(nn.Flatten(), Counted(16, 1)), threads=1, precision="fp32")
     monkeypatch.setattr("gancore.training.choose.multiplies_bfloat16", lambda device: True)
     auto = run.options.training.model_copy(update={"threads": "auto", "precision": "auto"})
     run.options = run.options.model_copy(update={"training": auto})
