@@ -117,7 +117,7 @@ class Start(NamedTuple):
 
     config: Path | None = None
     weights: FirstWeights | None = None
-    is_accelerated: Callable[[], bool] = bool  # bool() is False
+    is_accelerated: Callable[[], bool] = lambda: False
 
 
 _NEW = Start()

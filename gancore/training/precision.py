@@ -80,7 +80,11 @@ def multiplies_bfloat16(device: torch.device) -> bool:
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    return any(getattr(torch.cpu, probe, bool)() for probe in _PROBES)
+    return any(getattr(torch.cpu, probe, _lacks_instructions)() for probe in _PROBES)
+
+
+def _lacks_instructions() -> bool:
+    return False
 
 
 # Private functions of torch. In a version without them, the CPU counts as one without the instructions.
