@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
 
 import torch
 from torch import Tensor
@@ -27,12 +26,16 @@ def augmented(images: Tensor, names: Collection[str], probability: Tensor) -> Te
     their names.
     """
     draw = _Draw(images, probability)
-    moves = reduce(torch.matmul, (move(draw) for name, move in _MOVES if name in names), affine.identity(images))
-    images = _where_changed(images, moves, affine.resample)
-    recolorings = (color(draw) for name, color in _COLORS if name in names)
-    images = _where_changed(
-        images, reduce(lambda done, then: then @ done, recolorings, colors.identity(images)), colors.recolor
-    )
+    moved = affine.identity(images)  # (N, 3, 3)
+    for name, move in _MOVES:
+        if name in names:
+            moved = moved @ move(draw)  # the first operation first
+    images = _where_changed(images, moved, affine.resample)
+    recolored = colors.identity(images)  # (N, 4, 4)
+    for name, color in _COLORS:
+        if name in names:
+            recolored = color(draw) @ recolored  # the last operation first
+    images = _where_changed(images, recolored, colors.recolor)
     if "noise" in names:
         amount = draw.chosen(draw.normal().abs() * 0.1, 0)
         images = images + amount[:, None, None, None] * torch.randn_like(images)
