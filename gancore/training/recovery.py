@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gancore.checkpoint import Checkpoint
+from gancore.contracts import Player
 from gancore.errors import NonFiniteError
 from gancore.training.ema import is_average
 from gancore.training.gan import GAN
@@ -34,10 +35,11 @@ class StepSnapshot:
 
     def __init__(self, gan: GAN) -> None:
         self._gan = gan
-        # With several updates of G, a later one can fail after an earlier one changed G.
-        late = gan.options.training.generator_steps > 1
-        others = {"generator"} if late else {regularizer.player for regularizer in gan.regularizers.values()}
-        self._players = {"discriminator"} | others
+        # A later update of G, or a regularizer of G, can fail after G has changed.
+        changes_g = gan.options.training.generator_steps > 1 or any(
+            regularizer.player == "generator" for regularizer in gan.regularizers.values()
+        )
+        self._players: tuple[Player, ...] = ("discriminator", "generator") if changes_g else ("discriminator",)
         self._tensors = {name: tensor.detach().clone() for name, tensor in self._changing()}
         self._states = {
             player: {weight: _copied(state) for weight, state in gan.optimizers[player].state.items()}

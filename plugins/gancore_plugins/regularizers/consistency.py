@@ -41,10 +41,8 @@ class Consistency(Regularizer):
         return self
 
     def penalty(self, real: Scores, fake: Scores) -> Tensor | None:
-        weighted = [
-            (scores, weight) for scores, weight in ((real, self.weight_real), (fake, self.weight_fake)) if weight
-        ]
-        penalties = [weight * self._change(scores) for scores, weight in weighted]
+        weighted = ((real, self.weight_real), (fake, self.weight_fake))
+        penalties = [weight * self._change(scores) for scores, weight in weighted if weight]
         return sum(penalties[1:], penalties[0]) if penalties else None
 
     def _change(self, scores: Scores) -> Tensor:
