@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from torch import Tensor, nn
 
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
@@ -57,22 +58,50 @@ def load(
         raise ConfigError("raw and ema cannot be used together", "leave one of them out")
     chosen = _select(path, raw=raw, best=best, ema=ema)
     file, saved = chosen.path, chosen.checkpoint
-    exported = "averaged" in saved.about
-    if exported:  # what it was trained with is not needed, and may have been objects
+    if "averaged" in saved.about:  # exported: what it was trained with is not needed, and may have been objects
         catalog = with_absent_objects(catalog, saved.about["config"], str(path))
     check_objects(saved.about["config"], catalog, str(path))
     catalog, warnings = catalog_for(saved.about["made_with"], catalog, str(path), sampling_only=True)
     config = _with_present_data(_resolved(saved, path, catalog), file, catalog)
     spec, sample_format = described_data(saved.about["data_format"], config.latent.dim, config.width_factor)
-    classes = tuple(saved.about["data_format"]["classes"])
-    if exported:  # it has one set of weights
-        averaged, half_life = saved.about["averaged"], saved.about["half_life_kimg"]
-        role = EMA if averaged else "generator"
-    else:
-        role = "generator" if raw or (config.ema is None and ema is None) else role_of(config.ema, ema)
-        averaged = is_average(role)
-        half_life = roles_of(config.ema)[role] if averaged and config.ema else None
-    weights = below(f"{role}.", saved.tensors)
+    role, half_life = _weights_wanted(saved, config, raw=raw, ema=ema)
+    generator = _built(config, spec, below(f"{role}.", saved.tensors), catalog, path)
+    place = choose_device(device)
+    return TrainedGenerator(
+        generator=generator.eval().to(place),
+        config=config,
+        spec=spec,
+        sample_format=sample_format,
+        step=saved.about["progress"]["step"],
+        device=place,
+        averaged=is_average(role),
+        half_life_kimg=half_life,
+        path=file,
+        digest=saved.digest,
+        classes=tuple(saved.about["data_format"]["classes"]),
+        warnings=(*chosen.warnings, *_damage_of_manifest(Path(path)), *warnings),
+        columns=tuple(saved.about["data_format"].get("columns", ())),
+        class_counts=tuple(saved.about["data_format"].get("class_counts", ())),
+        about=saved.about,
+    )
+
+
+def _weights_wanted(
+    saved: checkpoint.Checkpoint, config: RunConfig, *, raw: bool, ema: float | None
+) -> tuple[str, float | None]:
+    """Return the role of the weights that a generator gets, and the half-life in kimg of those that are averages."""
+    if "averaged" in saved.about:  # it was exported, and has one set of weights
+        return EMA if saved.about["averaged"] else "generator", saved.about["half_life_kimg"]
+    if raw or (config.ema is None and ema is None):
+        return "generator", None
+    role = role_of(config.ema, ema)
+    return role, roles_of(config.ema)[role] if config.ema else None
+
+
+def _built(
+    config: RunConfig, spec: Spec, weights: Mapping[str, Tensor], catalog: Catalog, path: Path | str
+) -> nn.Module:
+    """Return the generator of a config with these weights. Raises CheckpointError if they are those of another."""
     needed, given = _size_of(config, spec), sum(value.numel() for value in weights.values())
     if needed > given:
         raise CheckpointError(
@@ -85,25 +114,7 @@ def load(
         generator.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path} is of another generator: {' '.join(str(error).split())}", _ANOTHER) from error
-    place = choose_device(device)
-    trained = generator.eval().to(place)
-    return TrainedGenerator(
-        generator=trained,
-        config=config,
-        spec=spec,
-        sample_format=sample_format,
-        step=saved.about["progress"]["step"],
-        device=place,
-        averaged=averaged,
-        half_life_kimg=half_life,
-        path=file,
-        digest=saved.digest,
-        classes=classes,
-        warnings=(*chosen.warnings, *_damage_of_manifest(Path(path)), *warnings),
-        columns=tuple(saved.about["data_format"].get("columns", ())),
-        class_counts=tuple(saved.about["data_format"].get("class_counts", ())),
-        about=saved.about,
-    )
+    return generator
 
 
 def is_exported(path: Path | str) -> bool:
