@@ -73,9 +73,12 @@ class Update:
         named = {"loss": self.loss, **{f"penalty {label}": value for label, value in self.penalties.items()}}
         # Before clipping, which divides by the norm: an infinite one would turn infinity into NaN.
         norms = gan.finite_check.check_gradients(self._player, modules, self._optimizer, named, self._weights)
-        if limit is not None and (norms := norms_of(gradients_of(self._weights)) if norms is None else norms):
-            norm = torch.linalg.vector_norm(torch.stack([*norms]))
-            nn.utils.clip_grads_with_norm_(self._weights, value_at(limit, gan.time()), norm)
+        if limit is not None:
+            if norms is None:
+                norms = norms_of(gradients_of(self._weights))
+            if norms:
+                norm = torch.linalg.vector_norm(torch.stack([*norms]))
+                nn.utils.clip_grads_with_norm_(self._weights, value_at(limit, gan.time()), norm)
         self._optimizer.step()
         if self.regularizers.active:
             self.regularizers.project(modules[self._player])
