@@ -327,20 +327,19 @@ class GAN:
         taken, self._warnings = self._warnings, ()
         return taken
 
-    def done(self) -> float:
-        """Return the finished share of the run's total: 1 or more when it is reached."""
-        return self._done(self.progress.images_seen)
-
-    def _done(self, images_seen: int) -> float:
+    def done(self, new_images: int = 0) -> float:
+        """Return the finished share of the run's total, now or after `new_images` more images: 1 or more at its end."""
         now = self.progress
         return self._total.done(
-            step=now.step, images_seen=images_seen, seconds=now.seconds, dataset_size=self.feed.size
+            step=now.step,
+            images_seen=now.images_seen + new_images,
+            seconds=now.seconds,
+            dataset_size=self.feed.size,
         )
 
     def time(self, new_images: int = 0) -> TrainingTime:
         """Return the time that schedules depend on, now or after `new_images` more images."""
-        images_seen = self.progress.images_seen + new_images
-        return TrainingTime(images_seen, min(self._done(images_seen), 1.0))
+        return TrainingTime(self.progress.images_seen + new_images, min(self.done(new_images), 1.0))
 
     def apply_schedules(self) -> None:
         """Set learning rates and strengths of augmentations to their values at this point of the run."""
