@@ -6,7 +6,7 @@ The consumer logs, draws samples, saves or stops; the loop does none of these.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from time import perf_counter
@@ -101,18 +101,8 @@ def _train(gan: GAN) -> Iterator[Step]:
         snapshot = StepSnapshot(gan) if training.on_nonfinite == "skip" else None
         skipped, taken = "", list[int]()
         try:
-            with (
-                computing_with(gan.choice.threads),
-                own_randomness(gan),
-                gan.precision.float32_products(),
-                torch.enable_grad(),
-            ):
-                gan.finite_check.begin_step(progress.step + 1)
-                gan.apply_schedules()
-                result = (captured or step)(gan, _counted(islice(batches, training.discriminator_steps), taken))
-        except PluginError:
-            with during(f"at step {progress.step + 1}"):
-                raise
+            own = _counted(islice(batches, training.discriminator_steps), taken)
+            result = _take_step(gan, captured or step, own)
         except NonFiniteError as error:
             if snapshot is None:
                 raise
@@ -145,6 +135,24 @@ def _train(gan: GAN) -> Iterator[Step]:
         )
         warning = ""
     gan.finite_check.raise_if_found()
+
+
+def _take_step(gan: GAN, take: Callable[[GAN, Iterable[Batch]], StepResult], batches: Iterable[Batch]) -> StepResult:
+    """Take a step with the threads, random numbers, precision and schedules of the run. Raises as `step` does."""
+    number = gan.progress.step + 1
+    try:
+        with (
+            computing_with(gan.choice.threads),
+            own_randomness(gan),
+            gan.precision.float32_products(),
+            torch.enable_grad(),
+        ):
+            gan.finite_check.begin_step(number)
+            gan.apply_schedules()
+            return take(gan, batches)
+    except PluginError:
+        with during(f"at step {number}"):
+            raise
 
 
 def _counted(batches: Iterable[Batch], taken: list[int]) -> Iterator[Batch]:
