@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from gancore.contracts import Condition, Spec
+from gancore.contracts import Component, Condition, Spec
 from gancore.errors import ConfigError
 
 
@@ -40,11 +40,12 @@ class ConditionConcat(nn.Sequential):
         return hidden
 
 
-def flat_condition(spec: Spec, component: str) -> Condition | None:
+def flat_condition(spec: Spec, component: Component) -> Condition | None:
     """Return the condition, classes or a vector. Raise ConfigError for others, with the component's name."""
     if isinstance(spec.condition, tuple) and len(spec.condition) != 1:
         raise ConfigError(
-            f"{component} supports classes and vectors as a condition, not tensors of shape {spec.condition}",
+            f"{component.kind} {component.name} supports classes and vectors as a condition, not tensors of shape "
+            f"{spec.condition}",
             "choose a network for such conditions (mlp flattens them), or --set training.conditional=false",
         )
     return spec.condition

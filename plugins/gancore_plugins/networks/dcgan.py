@@ -28,8 +28,8 @@ class DCGANGenerator(DoubledWidths, Generator):
     normalization: Literal["batch", "off"] = Field(default="batch", description="normalization of each hidden layer")
 
     def build(self, spec: Spec) -> nn.Module:
-        plan = UpsamplingPlan.for_shape(spec.shape, "generator dcgan")
-        condition = flat_condition(spec, "generator dcgan")
+        plan = UpsamplingPlan.for_shape(spec.shape, self)
+        condition = flat_condition(spec, self)
         height, width = plan.base
         widths = self.widths(spec, plan.doublings)[::-1]
         layers: list[nn.Module] = [
@@ -63,7 +63,7 @@ class DCGANDiscriminator(DoubledWidths, Discriminator):
     classifier: bool = Field(default=False, description=CLASSIFIER)
 
     def build(self, spec: Spec) -> nn.Module:
-        plan = UpsamplingPlan.for_shape(spec.shape, "discriminator dcgan")
+        plan = UpsamplingPlan.for_shape(spec.shape, self)
         inputs = plan.channels
         layers: list[nn.Module] = plan.padding()
         # (N, C, H, W) to (N, C', H / 2, W / 2), C' = 2 C or C
@@ -78,9 +78,7 @@ class DCGANDiscriminator(DoubledWidths, Discriminator):
             inputs += 1
         height, width = plan.base
         body = nn.Sequential(*layers, nn.Flatten())
-        head = DiscriminatorHead(
-            inputs * height * width, flat_condition(spec, "discriminator dcgan"), classifier=self.classifier
-        )
+        head = DiscriminatorHead(inputs * height * width, flat_condition(spec, self), classifier=self.classifier)
         network = WithHead(body, head).apply(init_dcgan)
         return apply_spectral_norm(network) if self.normalization == "spectral" else network
 

@@ -47,8 +47,8 @@ class LightGenerator(_LightWidths, Generator):
     name = "light"
 
     def build(self, spec: Spec) -> nn.Module:
-        plan = UpsamplingPlan.for_shape(spec.shape, "generator light")
-        condition = flat_condition(spec, "generator light")
+        plan = UpsamplingPlan.for_shape(spec.shape, self)
+        condition = flat_condition(spec, self)
         widths = self.widths(spec, plan.doublings + 1)[::-1]
         body = _Upsampling(spec.latent_dim + condition_width(condition), widths, plan)
         to_image = [nn.Conv2d(widths[-1], plan.channels, 3, padding=1), *([nn.Tanh()] if spec.bounded else [])]
@@ -73,12 +73,10 @@ class LightDiscriminator(_LightWidths, Discriminator):
     classifier: bool = Field(default=False, description=CLASSIFIER)
 
     def build(self, spec: Spec) -> nn.Module:
-        plan = UpsamplingPlan.for_shape(spec.shape, "discriminator light")
+        plan = UpsamplingPlan.for_shape(spec.shape, self)
         widths = self.widths(spec, plan.doublings + 1)
         height, width = plan.base
-        head = DiscriminatorHead(
-            widths[-1] * height * width, flat_condition(spec, "discriminator light"), classifier=self.classifier
-        )
+        head = DiscriminatorHead(widths[-1] * height * width, flat_condition(spec, self), classifier=self.classifier)
         network = _LightDiscriminator(list(self._body(plan.channels, widths)), head, plan).apply(_init_he)
         if self.normalization == "spectral":
             apply_spectral_norm(network)

@@ -68,7 +68,7 @@ class R3GANGenerator(_ResidualStages, Generator):
     name = "r3gan"
 
     def build(self, spec: Spec) -> nn.Module:
-        plan = UpsamplingPlan.for_shape(spec.shape, "generator r3gan")
+        plan = UpsamplingPlan.for_shape(spec.shape, self)
         return _R3GANGenerator(self, plan, spec)
 
 
@@ -82,7 +82,7 @@ class R3GANDiscriminator(_ResidualStages, Discriminator):
     minibatch_stddev: int | None = Field(default=None, ge=2, description=f"{MINIBATCH_STDDEV}; absent: off")
 
     def build(self, spec: Spec) -> nn.Module:
-        plan = UpsamplingPlan.for_shape(spec.shape, "discriminator r3gan")
+        plan = UpsamplingPlan.for_shape(spec.shape, self)
         return _R3GANDiscriminator(self, plan, spec)
 
 
@@ -91,7 +91,7 @@ class _R3GANGenerator(nn.Module):
 
     def __init__(self, settings: R3GANGenerator, plan: UpsamplingPlan, spec: Spec) -> None:
         super().__init__()
-        condition, latent_dim = flat_condition(spec, "generator r3gan"), spec.latent_dim
+        condition, latent_dim = flat_condition(spec, settings), spec.latent_dim
         widths = settings.widths(spec, plan.sizes)
         self.embedding = condition_embedding(condition, latent_dim)
         inputs = latent_dim * (1 if condition is None else 2)
@@ -117,7 +117,7 @@ class _R3GANGenerator(nn.Module):
 class _R3GANDiscriminator(nn.Module):
     def __init__(self, settings: R3GANDiscriminator, plan: UpsamplingPlan, spec: Spec) -> None:
         super().__init__()
-        condition = flat_condition(spec, "discriminator r3gan")
+        condition = flat_condition(spec, settings)
         widths = settings.widths(spec, plan.sizes[::-1])
         width = widths[-1]
         self.padded = nn.Sequential(*plan.padding())

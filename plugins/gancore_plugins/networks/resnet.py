@@ -36,7 +36,7 @@ class ResNetGenerator(Generator):
     attention: bool = Field(default=False, description=_ATTENTION)
 
     def build(self, spec: Spec) -> nn.Module:
-        plan = UpsamplingPlan.for_shape(spec.shape, "generator resnet")
+        plan = UpsamplingPlan.for_shape(spec.shape, self)
         return _ResNetGenerator(self, plan, spec)
 
 
@@ -54,13 +54,13 @@ class ResNetDiscriminator(Discriminator):
     classifier: bool = Field(default=False, description=CLASSIFIER)
 
     def build(self, spec: Spec) -> nn.Module:
-        plan = UpsamplingPlan.for_shape(spec.shape, "discriminator resnet")
+        plan = UpsamplingPlan.for_shape(spec.shape, self)
         sizes = plan.sizes[::-1]
         halvings = max(1, sum(min(size) > _LAST_SIDE for size in sizes[:-1]))
         widths = [bounded(scaled(self.width, spec), size) for size in sizes[: halvings + 1]]
         body = nn.Sequential(*plan.padding(), *self._body(plan.channels, widths))
         features = widths[-1] + bool(self.minibatch_stddev)
-        head = DiscriminatorHead(features, flat_condition(spec, "discriminator resnet"), classifier=self.classifier)
+        head = DiscriminatorHead(features, flat_condition(spec, self), classifier=self.classifier)
         network = WithHead(body, head).apply(_init_glorot)
         return apply_spectral_norm(network) if self.spectral else network
 
@@ -82,7 +82,7 @@ class ResNetDiscriminator(Discriminator):
 class _ResNetGenerator(nn.Module):
     def __init__(self, settings: ResNetGenerator, plan: UpsamplingPlan, spec: Spec) -> None:
         super().__init__()
-        condition = flat_condition(spec, "generator resnet")
+        condition = flat_condition(spec, settings)
         widths = [bounded(scaled(settings.width, spec), size) for size in plan.sizes]
         self.start = nn.Sequential(
             nn.Linear(spec.latent_dim, widths[0] * math.prod(plan.base)), nn.Unflatten(1, (widths[0], *plan.base))

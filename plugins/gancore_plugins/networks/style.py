@@ -44,7 +44,7 @@ class StyleGenerator(Generator):
     )
 
     def build(self, spec: Spec) -> nn.Module:
-        plan = UpsamplingPlan.for_shape(spec.shape, "generator style")
+        plan = UpsamplingPlan.for_shape(spec.shape, self)
         return _StyleGenerator(self, plan, spec)
 
 
@@ -61,7 +61,7 @@ class _StyleGenerator(nn.Module):
     def __init__(self, settings: StyleGenerator, plan: UpsamplingPlan, spec: Spec) -> None:
         super().__init__()
         self.latent_dim, self.mixing = spec.latent_dim, settings.mixing
-        condition = flat_condition(spec, "generator style")
+        condition = flat_condition(spec, settings)
         self.mapping = _Mapping(spec.latent_dim, settings.style, settings.depth, condition)
         sizes, widths = plan.sizes, stage_widths(settings.width, plan, spec)
         self.start = nn.Parameter(torch.randn(widths[0], *plan.base))

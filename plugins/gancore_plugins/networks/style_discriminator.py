@@ -29,8 +29,8 @@ class StyleDiscriminator(Discriminator):
     classifier: bool = Field(default=False, description=CLASSIFIER)
 
     def build(self, spec: Spec) -> nn.Module:
-        plan = UpsamplingPlan.for_shape(spec.shape, "discriminator style")
-        condition = flat_condition(spec, "discriminator style")
+        plan = UpsamplingPlan.for_shape(spec.shape, self)
+        condition = flat_condition(spec, self)
         widths = stage_widths(self.width, plan, spec)[::-1]
         features = widths[-1]
         head = DiscriminatorHead(features, condition, classifier=self.classifier)

@@ -39,8 +39,8 @@ class SubpixelGenerator(Generator):
     patch: int = Field(default=4, ge=2, le=_MAX_PATCH, description="side of a patch in pixels; divides H and W")
 
     def build(self, spec: Spec) -> nn.Module:
-        channels, height, width = _folded_shape(spec.shape, self.patch, "generator subpixel")
-        condition, hidden = flat_condition(spec, "generator subpixel"), scaled(self.width, spec)
+        channels, height, width = _folded_shape(spec.shape, self)
+        condition, hidden = flat_condition(spec, self), scaled(self.width, spec)
         enlarged = _enlargement(height, width)
         height, width = height // enlarged, width // enlarged
         layers: list[nn.Module] = [
@@ -67,16 +67,14 @@ class SubpixelDiscriminator(Discriminator):
     classifier: bool = Field(default=False, description=CLASSIFIER)
 
     def build(self, spec: Spec) -> nn.Module:
-        inputs, height, width = _folded_shape(spec.shape, self.patch, "discriminator subpixel")
+        inputs, height, width = _folded_shape(spec.shape, self)
         layers: list[nn.Module] = [nn.PixelUnshuffle(self.patch)]
         hidden = scaled(self.width, spec)
         for _ in range(self.depth + 1):
             layers += [nn.Conv2d(inputs, hidden, 3, 1, 1), nn.LeakyReLU(0.2)]
             inputs = hidden
         body = nn.Sequential(*layers, nn.Flatten())
-        head = DiscriminatorHead(
-            inputs * height * width, flat_condition(spec, "discriminator subpixel"), classifier=self.classifier
-        )
+        head = DiscriminatorHead(inputs * height * width, flat_condition(spec, self), classifier=self.classifier)
         return WithHead(body, head).apply(init_dcgan)
 
 
@@ -105,16 +103,17 @@ def _enlargement(height: int, width: int) -> int:
     return factor
 
 
-def _folded_shape(shape: Shape, patch: int, component: str) -> tuple[int, int, int]:
+def _folded_shape(shape: Shape, component: SubpixelGenerator | SubpixelDiscriminator) -> tuple[int, int, int]:
     """Return (C patch^2, H / patch, W / patch). Raise ConfigError, with the component's name, if that has fractions."""
+    patch = component.patch
     channels, height, width = image_shape(shape, component)
     if height % patch or width % patch:
         common = gcd(height, width)
         possible = [str(side) for side in range(2, min(common, _MAX_PATCH) + 1) if common % side == 0]
         raise ConfigError(
-            f"{component} divides images into patches of {patch}x{patch}, so {patch} must divide both sides; received "
-            f"{height}x{width}",
-            f"use mlp, or --set {component.split()[0]}.patch={possible[0]} (possible: {', '.join(possible)})"
+            f"{component.kind} {component.name} divides images into patches of {patch}x{patch}, so {patch} must divide "
+            f"both sides; received {height}x{width}",
+            f"use mlp, or --set {component.kind}.patch={possible[0]} (possible: {', '.join(possible)})"
             if possible
             else "use mlp",
         )

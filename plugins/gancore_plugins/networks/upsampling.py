@@ -12,7 +12,7 @@ from math import prod
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from gancore.contracts import Shape
+from gancore.contracts import Component, Shape
 from gancore.errors import ConfigError
 
 MIN_BASE_SIDE = 4
@@ -24,11 +24,13 @@ Where exact halvings leave more, sides are rounded up.
 """
 
 
-def image_shape(shape: Shape, component: str) -> tuple[int, int, int]:
+def image_shape(shape: Shape, component: Component) -> tuple[int, int, int]:
     """Return the shape of images as (C, H, W). Raise ConfigError for vectors, with the component's name."""
     if len(shape) != 3:
         raise ConfigError(
-            f"{component} is convolutional and needs images (C, H, W); the data has shape {tuple(shape)}", "use mlp"
+            f"{component.kind} {component.name} is convolutional and needs images (C, H, W); the data has shape "
+            f"{tuple(shape)}",
+            "use mlp",
         )
     channels, height, width = shape
     return channels, height, width
@@ -53,7 +55,7 @@ class UpsamplingPlan:
         return [(height * 2**done, width * 2**done) for done in range(self.doublings + 1)]
 
     @classmethod
-    def for_shape(cls, shape: Shape, component: str) -> UpsamplingPlan:
+    def for_shape(cls, shape: Shape, component: Component) -> UpsamplingPlan:
         """Return the plan with the most doublings that leaves a base of at least 4x4 pixels, and no margin.
 
         If the base would be large or the sides are odd, return the one with the fewest doublings that leaves a small
@@ -63,7 +65,8 @@ class UpsamplingPlan:
         if min(height, width) < 2 * MIN_BASE_SIDE:
             least = 2 * MIN_BASE_SIDE
             raise ConfigError(
-                f"{component} halves images, so both sides must be at least {least}; received {height}x{width}",
+                f"{component.kind} {component.name} halves images, so both sides must be at least {least}; received "
+                f"{height}x{width}",
                 f"use mlp, or another size, such as {max(height, least)}x{max(width, least)} (height x width)",
             )
         base, doublings = (height, width), 0

@@ -190,7 +190,7 @@ def test_sizes_that_an_error_names_are_supported(kind, height, width):
 @given(st.integers(MIN_BASE_SIDE, 7), st.integers(MIN_BASE_SIDE, 7), st.integers(1, 4), st.integers(1, 4))
 def test_upsampling_plan_doubles_the_base_to_the_image_size(height, width, doublings, channels):
     shape = (channels, height << doublings, width << doublings)
-    plan = UpsamplingPlan.for_shape(shape, "this")
+    plan = UpsamplingPlan.for_shape(shape, DCGANGenerator())
     assert plan.channels == channels
     assert tuple(side * 2**plan.doublings for side in plan.base) == shape[1:]
     assert min(plan.base) >= MIN_BASE_SIDE
@@ -199,7 +199,7 @@ def test_upsampling_plan_doubles_the_base_to_the_image_size(height, width, doubl
 
 @given(st.integers(2 * MIN_BASE_SIDE, 300), st.integers(2 * MIN_BASE_SIDE, 300))
 def test_upsampling_plan_has_a_small_base_for_all_sides(height, width):
-    plan = UpsamplingPlan.for_shape((1, height, width), "this")
+    plan = UpsamplingPlan.for_shape((1, height, width), DCGANGenerator())
     assert plan.sizes[-1] == (height + plan.margin[0], width + plan.margin[1])
     assert min(plan.base) >= MIN_BASE_SIDE
     assert math.prod(plan.base) <= 400 or min(plan.base) < 2 * MIN_BASE_SIDE
@@ -207,14 +207,14 @@ def test_upsampling_plan_has_a_small_base_for_all_sides(height, width):
 
 
 def test_margin_is_cut_off_where_it_was_added():
-    plan = UpsamplingPlan.for_shape((1, 75, 9), "this")
+    plan = UpsamplingPlan.for_shape((1, 75, 9), DCGANGenerator())
     assert plan == UpsamplingPlan(1, (38, 5), 1, (1, 1))
     images = torch.rand(2, 1, 75, 9) + 1
     ((padded,), (cropped,)) = plan.padding(), plan.cropping()
     assert padded(images).shape == (2, 1, 76, 10)
     assert torch.equal(cropped(padded(images)), images)
     assert float(padded(images).sum()) == pytest.approx(float(images.sum()))
-    assert UpsamplingPlan.for_shape((1, 28, 28), "this").padding() == []
+    assert UpsamplingPlan.for_shape((1, 28, 28), DCGANGenerator()).padding() == []
 
 
 @pytest.mark.parametrize(("generator", "discriminator"), HALVING)
@@ -238,4 +238,4 @@ def test_odd_sides_are_generated_and_scored_to_the_last_pixel(generator, discrim
     ("side", "base", "doublings"), [(28, 7, 2), (32, 4, 3), (8, 4, 1), (64, 4, 4), (96, 6, 4), (30, 15, 1)]
 )
 def test_upsampling_plan_of_common_image_sizes(side, base, doublings):
-    assert UpsamplingPlan.for_shape((1, side, side), "this") == UpsamplingPlan(1, (base, base), doublings)
+    assert UpsamplingPlan.for_shape((1, side, side), DCGANGenerator()) == UpsamplingPlan(1, (base, base), doublings)
