@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from gancore.contracts import Augment, Augmentation, Scores, Spec
 from gancore.errors import ConfigError
-from gancore_plugins.augmentations import colors
 from gancore_plugins.augmentations.ada_operations import COLORING, GROUPS, MOVING, augmented
-from gancore_plugins.augmentations.diffaugment import check_images, check_moves
+from gancore_plugins.augmentations.diffaugment import check_colors, check_images, check_moves
 
 Operation = Literal[
     "blit",
@@ -82,12 +81,7 @@ class ADA(Augmentation):
             )
         names = self._operations(spec)
         check_moves(sorted(names & MOVING), spec)
-        if names & COLORING and spec.shape[0] not in colors.CHANNELS:
-            raise ConfigError(
-                f"{min(names & COLORING)} needs images of 1, 3 or 4 channels, which are colors; these have "
-                f"{spec.shape[0]}",
-                "leave only blit, geometric, noise and cutout in the policy",
-            )
+        check_colors(sorted(names & COLORING), spec, "leave only blit, geometric, noise and cutout in the policy")
         return _AdaptiveAugment(self, names)
 
     def _operations(self, spec: Spec) -> frozenset[str]:

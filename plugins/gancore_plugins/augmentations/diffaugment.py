@@ -56,11 +56,7 @@ def check_policy(policy: tuple[Policy, ...], spec: Spec) -> None:
     """Raise ConfigError for data that the operations do not fit."""
     check_images(spec)
     check_moves([name for name in policy if name in _MOVING], spec)
-    if "color" in policy and spec.shape[0] not in colors.CHANNELS:
-        raise ConfigError(
-            f"color needs images of 1, 3 or 4 channels, which are colors; these have {spec.shape[0]}",
-            "remove color from the policy",
-        )
+    check_colors([name for name in policy if name == "color"], spec, "remove color from the policy")
     if "flip" in policy and not spec.mirrors:
         raise ConfigError(
             "flip needs data in which mirrored images are as likely as the images, and this dataset does not declare "
@@ -83,4 +79,12 @@ def check_moves(moving: Sequence[str], spec: Spec) -> None:
         raise ConfigError(
             f"{moving[0]} moves images, but not the pictures that are their condition, so a pair would no longer match",
             "leave only color and cutout in the policy",
+        )
+
+
+def check_colors(coloring: Sequence[str], spec: Spec, hint: str) -> None:
+    """Raise ConfigError if operations change the colors of images whose channels are not colors."""
+    if coloring and spec.shape[0] not in colors.CHANNELS:
+        raise ConfigError(
+            f"{coloring[0]} needs images of 1, 3 or 4 channels, which are colors; these have {spec.shape[0]}", hint
         )
