@@ -293,8 +293,9 @@ def _facts(table: Table, loaded: _Loaded) -> Iterator[tuple[str, str]]:
 
 def _notes(table: Table, loaded: _Loaded) -> Iterator[str]:
     """Yield what a user should know before training."""
-    first = loaded.head.rows[0]
-    if table.header is None and loaded.head.form is not None and len(first) > 1 and is_default_header(first):
+    first, form = loaded.head.rows[0], loaded.head.form
+    has_no_names = table.header is None and form is not None and not form.header
+    if has_no_names and len(first) > 1 and is_default_header(first):
         yield (
             f"the first row, 0 to {len(first) - 1}, is read as a sample; if it is a header, such as pandas writes for "
             "columns without names: --set dataset.header=true"

@@ -95,6 +95,11 @@ def test_table_with_the_default_header_of_pandas_is_read_or_named(tmp_path, with
     assert Table(path=str(path), header=False).findings(tmp_path).notes == []
 
 
+def test_table_whose_header_is_found_has_no_note_of_its_first_row(tmp_path):
+    table = Table.from_path(written(tmp_path / "a.csv", "x,y\n0,1\n1,0\n"))
+    assert not [note for note in table.findings(tmp_path).notes if "header" in note]
+
+
 def test_columns_that_count_the_rows_are_left_out_and_named(tmp_path):
     path = written(tmp_path / "a.csv", ",id,a\n0,1,5\n1,2,7\n2,3,7\n")
     found = Table.from_path(path).findings(tmp_path)
