@@ -69,7 +69,7 @@ class Table(HeldOutRows):
             read_head(path, TextForm(delimiter=",", decimal=".", header=False))
             return cls(path=str(path))
         used = [name for name in head.text if name not in head.counts]
-        if len(used) == 1 and _may_be_classes(head.values_of(used[0])):
+        if len(used) == 1 and _may_be_classes(head.labels_of(used[0])):
             return cls(path=str(path), label=used[0])
         return cls(path=str(path))
 
@@ -156,7 +156,7 @@ class Table(HeldOutRows):
                 f"--set {shlex.quote(f'dataset.columns={names}')} leaves them out" if numbers else "name another file"
             )
             able = text if self.label is None and not self.columns else []
-            fitting = [name for name in able if _may_be_classes(head.values_of(name))]
+            fitting = [name for name in able if _may_be_classes(head.labels_of(name))]
             label = f"; --set {shlex.quote(f'dataset.label={fitting[0]}')} makes it the class" if fitting else ""
             raise DataError(f"tables must hold numbers; {listed} of {self.path} hold none", leave_out + label)
         if not chosen:

@@ -55,6 +55,11 @@ class Head:
         place = self.names.index(name)
         return [row[place] for row in self.rows if not is_missing(row[place])]
 
+    def labels_of(self, name: str) -> list[str]:
+        """Return the cells of a column that have a label."""
+        place = self.names.index(name)
+        return [row[place] for row in self.rows if not is_missing_label(row[place])]
+
 
 @dataclass
 class Cells:

@@ -188,10 +188,15 @@ def _plain_numbers(cells: list[str]) -> list[float] | None:
 
 
 def _is_text(cells: list[str], decimal: str) -> bool:
-    """Return whether most cells that have a value hold no number."""
+    """Return whether most cells that have a value hold no number.
+
+    Without any value, several different words that may be names of classes are text.
+    """
     values = [_number(cell, decimal) for cell in cells]
     wrong = sum(value is None for value in values)
     given = sum(value is None or not math.isnan(value) for value in values)
+    if not given:
+        return len({cell.strip().lower() for cell in cells if not is_missing_label(cell)}) > 1
     return 2 * wrong > given
 
 

@@ -153,6 +153,27 @@ def test_labels_may_be_words_that_are_no_numbers(tmp_path, suffix):
     assert f"lacks 2 values: {row}, kind: 'NaN'; " in failure(path, label="kind")
 
 
+@pytest.mark.parametrize(
+    ("kinds", "classes"),
+    [
+        (["none", "-"] * 4, ("-", "none")),
+        (["none"] * 12 + ["crack", "dent", "chip", "bend"], ("bend", "chip", "crack", "dent", "none")),
+    ],
+)
+def test_words_for_missing_numbers_count_where_a_column_of_labels_is_recognized(tmp_path, kinds, classes):
+    rows = "".join(f"{number}.5,{kind}\n" for number, kind in enumerate(kinds))
+    path = written(tmp_path / "a.csv", f"a,defect\n{rows}")
+    table = Table.from_path(path)
+    assert (table.label, table.build(tmp_path).classes) == ("defect", classes)
+    assert failure(path).endswith("; --set dataset.label=defect makes it the class")
+
+
+def test_column_with_one_word_for_missing_numbers_is_no_label(tmp_path):
+    path = written(tmp_path / "a.csv", "a,b\n" + "1,-\n2,-\n" * 4)
+    assert Table.from_path(path).label is None
+    assert "lacks 8 values" in failure(path)
+
+
 def test_wrong_cells_are_all_named_by_line_and_column(tmp_path):
     path = written(tmp_path / "a.csv", 'a,b\n1,2\n"x\ny",3\n4,1_0\n5,inf\n6\n7,8\n')
     message = failure(path)
