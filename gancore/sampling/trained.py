@@ -220,15 +220,18 @@ class TrainedGenerator:
     def refresh_batchnorm(self, count: int = 4096, conditions: Tensor | None = None) -> None:
         """Estimate the running statistics of batch normalization anew, from `count` samples with the present weights.
 
-        Those of an average of weights (EMA) are averages over training, and need not fit the averaged weights.
-        `conditions` (M, …) are as in `sample`, and repeated. Raises ConfigError for a generator without statistics.
+        Those of an average of weights (EMA) are averages over training, and need not fit the averaged weights. Below
+        `training.freeze` they stay as they are. `conditions` (M, …) are as in `sample`, and repeated.
+
+        Raises ConfigError for a generator without statistics to estimate.
         """
         if conditions is not None:
             given = checked_conditions(self.spec.condition, conditions, len(conditions) if conditions.ndim else 1)
             conditions = given[torch.arange(count) % len(given)]
-        norms = batchnorms_of(self.generator)
+        norms = batchnorms_of(self.generator, self.config.training.freeze)
         if not norms:
-            raise ConfigError(NO_STATISTICS, "leave --refresh-batchnorm out")
+            problem = "training.freeze keeps all statistics of batch normalization in the generator"
+            raise ConfigError(problem if batchnorms_of(self.generator) else NO_STATISTICS, "leave --refresh-batchnorm out")
         seed = derive_seed(0, "batch normalization")
         inputs = (
             (

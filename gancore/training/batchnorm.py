@@ -5,13 +5,14 @@ Those of averaged weights (EMA) are averages over training, and need not fit the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gancore.config.optimizers import begins
 from gancore.errors import ConfigError, blame
 from gancore.training.networks import call, draw_latent
 from gancore.utils.random import generator_for, seeded
@@ -27,9 +28,18 @@ NO_STATISTICS = "the generator has no batch normalization with running statistic
 _OFF = "--set ema.refresh_batchnorm=false"
 
 
-def batchnorms_of(generator: nn.Module) -> list[_BatchNorm]:
-    """Return the batch normalizations of a generator that have running statistics."""
-    return [part for part in generator.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+def batchnorms_of(generator: nn.Module, frozen: Collection[str] = ()) -> list[_BatchNorm]:
+    """Return the batch normalizations of a generator that have running statistics.
+
+    Those below a prefix of `frozen`, which is `training.freeze`, are left out.
+    """
+    kept = {
+        part
+        for name, part in generator.named_modules(remove_duplicate=False)
+        if any(begins(f"generator.{name}" if name else "generator", prefix) for prefix in frozen)
+    }
+    norms = (part for part in generator.modules() if isinstance(part, _BatchNorm) and part.track_running_stats)
+    return [norm for norm in norms if norm not in kept]
 
 
 @torch.no_grad()

@@ -141,6 +141,24 @@ def test_refreshed_batch_normalization_has_the_statistics_of_samples(tmp_path):
     assert torch.equal(norm.running_mean, before)
 
 
+def test_refreshed_batch_normalization_leaves_out_what_is_frozen(tmp_path):
+    parts = {"generator": {"name": "mlp", "normalization": "batch", "widths": [8, 8]}, "ema": {}, "training": {}}
+    generator = trained(tmp_path / "run", **parts)
+    norms = [part for part in generator.generator.named_modules() if isinstance(part[1], torch.nn.BatchNorm1d)]
+    (name, frozen), (_, other) = norms
+
+    def with_frozen(*names):
+        training = generator.config.training.model_copy(update={"freeze": names})
+        return replace(generator, config=generator.config.model_copy(update={"training": training}))
+
+    before, changed = frozen.running_mean.clone(), other.running_mean.clone()
+    with_frozen(f"generator.{name}").refresh_batchnorm(64)
+    assert torch.equal(frozen.running_mean, before)
+    assert not torch.equal(other.running_mean, changed)
+    with pytest.raises(ConfigError, match=r"training\.freeze keeps all statistics"):
+        with_frozen("generator").refresh_batchnorm(64)
+
+
 def test_refresh_of_a_generator_without_batch_normalization_is_refused(conditional_on_tensors):
     with pytest.raises(ConfigError, match="no batch normalization with running statistics"):
         conditional_on_tensors.refresh_batchnorm()
