@@ -159,10 +159,12 @@ def best_first(runs: Sequence[RunSummary], metric: str) -> list[RunSummary]:
         raise ConfigError(unknown_name("metric of the runs", metric, known), f"--sort {shell_quote(known[0])}")
     better = better_of(runs, metric)
     if better is None:
-        path = next(run.path for run in runs if metric in run.scores)
+        run = next(run for run in runs if metric in run.scores)
+        kept = [metric, *run.evaluated]  # --save replaces evaluation.json
+        options = " ".join(f"--metric {shell_quote(name)}" for name in kept)
         raise ConfigError(
             f"it is not known whether lower or higher values of {metric} are better",
-            f"gancore evaluate {shell_quote(path)} --metric {shell_quote(metric)} --save",
+            f"gancore evaluate {shell_quote(run.path)} {options} --save",
         )
     sign = -1 if better == "higher" else 1
 

@@ -1,16 +1,21 @@
 import math
 from statistics import median
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore.config.layers import flattened
+from gancore.errors import ConfigError
+from gancore.report.collect import collect
 from gancore.report.compare import (
+    best_first,
     config_differences,
     groups_over_seeds,
     median_and_spread,
     median_curve,
 )
+from helpers.run_folders import run_folder, score
 
 NAMES = st.sampled_from(["lr", "name", "a.b", "g", "x y", 'q"'])
 VALUES = st.one_of(st.booleans(), st.integers(-9, 9), st.floats(), st.text(max_size=3), st.lists(st.integers(0, 2)))
@@ -104,3 +109,10 @@ def test_median_curve_leaves_out_curves_without_points():
     assert median_curve([[(0, math.nan)]]) is None
     found = median_curve([[(0, 1), (0, 3)], [(0, 5)], [(0, math.nan)], []])
     assert (found.median, found.count) == ((4.0,), 2)
+
+
+def test_refusal_to_sort_keeps_the_metrics_of_the_newest_evaluation_in_its_hint(tmp_path):
+    path = run_folder(tmp_path / "run", evaluation={"kid-random": score(5.0)})
+    with pytest.raises(ConfigError, match="better") as error:
+        best_first([collect(path)], "fd-classifier")
+    assert error.value.hint == f"gancore evaluate {path} --metric fd-classifier --metric kid-random --save"
