@@ -195,7 +195,7 @@ def choose_device(choice: str = "auto") -> torch.device:
     if choice not in available:
         kind, _, number = choice.partition(":")
         hint = "leave the device out to use the best one"
-        if kind == "cuda" and number:
+        if kind == "cuda" and number and kind in available:
             hint = f"set CUDA_VISIBLE_DEVICES={number} in the environment to use GPU {number}, and device cuda"
         raise ConfigError(f"the device must be one of auto, {', '.join(available)}; received {choice!r}", hint)
     return torch.device(choice)
