@@ -73,20 +73,23 @@ def ending_at_ctrl_c(records: Generator[T], interruption: Interruption) -> Gener
     """
     try:
         while True:
-            with _ctrl_c_arrives_at(interruption):
+            with ctrl_c_arrives_at(interruption):
                 record = next(records, None)
             if record is None:
                 return
             yield record
-    except Interrupted:
-        raise KeyboardInterrupt from None  # as between two records
     finally:
-        with _ctrl_c_arrives_at(interruption):
+        with ctrl_c_arrives_at(interruption):
             records.close()
 
 
 @contextmanager
-def _ctrl_c_arrives_at(interruption: Interruption) -> Iterator[None]:
+def ctrl_c_arrives_at(interruption: Interruption) -> Iterator[None]:
+    """Let Ctrl-C in this block arrive at an interruption, and raise KeyboardInterrupt where that ends the block.
+
+    A second one raises it at once. Does nothing in other threads than the main one, and where the program handles
+    SIGINT by itself.
+    """
     if current_thread() is not main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
@@ -99,5 +102,7 @@ def _ctrl_c_arrives_at(interruption: Interruption) -> Iterator[None]:
     try:
         signal.signal(signal.SIGINT, handle)
         yield
+    except Interrupted:
+        raise KeyboardInterrupt from None  # as where Python handles Ctrl-C
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,9 +1,11 @@
+import signal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore.errors import WorkerError
-from gancore.run.interrupt import Interrupted, Interruption
+from gancore.run.interrupt import Interrupted, Interruption, ending_at_ctrl_c
 
 
 def test_signal_is_raised_outside_of_deferred_blocks():
@@ -75,3 +77,25 @@ def test_signal_is_ignored_after_a_worker_has_died():
     with pytest.raises(WorkerError):
         fails()
     interruption.arrive(15)
+
+
+def test_ctrl_c_while_records_are_closed_is_that_of_python():
+    interruption, saved = Interruption(), []
+
+    def records():
+        try:
+            yield "record"
+        finally:
+            with interruption.deferred():
+                signal.raise_signal(signal.SIGINT)
+                saved.append(True)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        ending = ending_at_ctrl_c(records(), interruption)
+        assert next(ending) == "record"
+        with pytest.raises(KeyboardInterrupt) as error:
+            ending.close()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (error.type, saved) == (KeyboardInterrupt, [True])
