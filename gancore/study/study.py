@@ -7,6 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from gancore.config.run import RunConfig
 from gancore.distributed.ranks import choose_device
 from gancore.errors import ConfigError, GancoreError, NumericsError, WorkerError, numbered
 from gancore.evaluation.train_extractor import EvaluationPaths
-from gancore.run.interrupt import Interruption
+from gancore.run.interrupt import Interruption, ctrl_c_arrives_at
 from gancore.run.progress import Display, ProgressDisplay
 from gancore.run.run import prepare
 from gancore.study.arms import Sources, make_run, measured_config, problems_of_arms
@@ -247,7 +248,8 @@ class Study:
         `workers` processes on this machine share its cores, or have a GPU each; others may join with `work`. With 0 the
         study is checked and begun, and nothing is trained. `retry` trains runs again that an error has ended, from
         their newest checkpoints. `note` gets a line for each finished run. Stopping keeps everything: the next call,
-        or another worker, continues.
+        or another worker, continues. Ctrl-C ends a run after its step, a second one at once; with an `interruption` the
+        caller handles signals, and reports them to it.
         Raises ConfigError as `check`, DataError for unfit data, WorkerError when all workers have died.
         """
         if self.config.threads is None:
@@ -262,10 +264,11 @@ class Study:
         if not self._is_finished:
             display.prepare(self.measure.prepare())
             self.measure.check_numbers()
-        if workers == 1:
-            self._work(interruption or Interruption(), note)
-        elif workers > 1 and not self._is_finished:
-            self._share(workers, interruption or Interruption(), note, is_quiet=note is _ignore)
+        with _interruptible(interruption) as interruption:
+            if workers == 1:
+                self._work(interruption, note)
+            elif workers > 1 and not self._is_finished:
+                self._share(workers, interruption, note, is_quiet=note is _ignore)
         self.write_page()
         return self.results
 
@@ -276,7 +279,8 @@ class Study:
         if not self._is_finished:
             for _ in (*prepare(self._baseline.dataset, self._root), *self.measure.prepare()):
                 pass
-        self._work(interruption or Interruption(), note or _ignore)
+        with _interruptible(interruption) as interruption:
+            self._work(interruption, note or _ignore)
         self.write_page()
 
     def write_page(self, out: str | Path | None = None) -> Path:
@@ -429,6 +433,14 @@ def _absolute(storage: str) -> str:
     scheme, separator, path = storage.partition(":///")
     is_relative = scheme.startswith("sqlite") and separator and path and not path.startswith(("/", ":"))
     return f"{scheme}{separator}{Path(path).absolute()}" if is_relative else storage
+
+
+@contextmanager
+def _interruptible(given: Interruption | None) -> Iterator[Interruption]:
+    """Yield the interruption that the caller gave, or one at which Ctrl-C in this block arrives."""
+    interruption = given or Interruption()
+    with ctrl_c_arrives_at(interruption) if given is None else nullcontext():
+        yield interruption
 
 
 def _ignore(line: str) -> None:

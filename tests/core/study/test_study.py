@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -381,6 +382,40 @@ def test_study_says_what_its_runs_warned_of(tmp_path):
     (warning,) = made.report.warnings()
     assert warning == "last: training.channels_last has no effect: the data are not images"
     assert warning in page_of_study(made.report, made.path).replace("&#39;", "'")
+
+
+def test_ctrl_c_in_a_script_ends_a_study_after_the_step_of_its_run(tmp_path):
+    plugin, folder = tmp_path / "hasty.py", tmp_path / "s" / "runs" / "base-0" / "checkpoints"
+    plugin.write_text(
+        "import signal\n"
+        "from pathlib import Path\n"
+        "import gancore\n"
+        "from gancore_plugins.losses.bce import NonSaturating\n"
+        "calls = []\n"
+        "class Hasty(NonSaturating):\n"
+        '    """Sends Ctrl-C in the fifth step."""\n'
+        "    name = 'hasty'\n"
+        "    def generator(self, fake, real):\n"
+        f"        calls.extend(Path({str(folder)!r}).glob('step-00000000.safetensors'))\n"
+        "        if len(calls) == 5:\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "        return super().generator(fake, real)\n"
+        "@gancore.hookimpl\n"
+        "def gancore_losses():\n"
+        "    return [Hasty]\n"
+    )
+    catalog = gancore.Catalog.installed(gancore.Choice(files=(plugin,)))
+    fields = FIELDS | {"seeds": 1, "variants": {"hasty": {"loss": "bce"}}}
+    fields["base"] = {**FIELDS["base"], "loss": "hasty"}
+    made = Study(fields, out=tmp_path / "s", device="cpu", catalog=catalog)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt) as error:
+            made.run()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert error.type is KeyboardInterrupt
+    assert sorted(path.name for path in folder.iterdir())[-1] == "step-00000005.safetensors"
 
 
 def test_study_reports_wrong_keys_metrics_samplers_and_storages_at_once(tmp_path):
