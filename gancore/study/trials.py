@@ -51,6 +51,7 @@ _SEQUENCE = "QMCSampler"
 """The sampler whose settings are points of one sequence, with low discrepancy."""
 _LOCKS = "locks"
 _TRAINED = "trained"
+_WARNINGS = "warnings"
 _SEEDS = 1_000_003
 """The distance between the seeds of samplers for given seeds that follow each other; more than a search has trials."""
 _MOST_STARTS = 3
@@ -202,11 +203,12 @@ class Trials:
         """
         for trial in self.all():
             if trial.state.name == "FAIL" and trial.user_attrs.get("result", {}).get("is_error"):
+                kept = ("job", _TRAINED, _WARNINGS)
                 again = optuna.trial.create_trial(
                     state=optuna.trial.TrialState.WAITING,
                     params=trial.params,
                     distributions=trial.distributions,
-                    user_attrs={key: trial.user_attrs[key] for key in ("job", _TRAINED) if key in trial.user_attrs},
+                    user_attrs={key: trial.user_attrs[key] for key in kept if key in trial.user_attrs},
                     system_attrs=trial.system_attrs,  # where pruners keep values of checks
                     intermediate_values=trial.intermediate_values,
                 )
@@ -263,10 +265,14 @@ class Trials:
         return optuna.Trial(self.study, trial._trial_id)
 
     @using_storage()
-    def progress(self, trial: optuna.Trial) -> tuple[int, frozenset[int]]:
-        """Return the percentage of the budget to which a trial is trained, and the checks for which it was measured."""
+    def progress(self, trial: optuna.Trial) -> tuple[int, frozenset[int], list[str]]:
+        """Return to which percentage of the budget a trial is trained, for which checks it was measured, and warnings.
+
+        The warnings are those of its training.
+        """
         frozen = self.study.get_trials(deepcopy=False)[trial.number]
-        return frozen.user_attrs.get(_TRAINED, 0), frozenset(frozen.intermediate_values)
+        trained, warned = frozen.user_attrs.get(_TRAINED, 0), frozen.user_attrs.get(_WARNINGS, [])
+        return trained, frozenset(frozen.intermediate_values), [*warned]
 
     @using_storage()
     def survives(self, trial: optuna.Trial, percent: int, factor: int) -> bool:
@@ -278,8 +284,9 @@ class Trials:
         return trial.number in ranked[: max(1, len(ranked) // factor)]
 
     @using_storage()
-    def note_trained(self, trial: optuna.Trial, percent: int) -> None:
-        """Note to which percentage of the budget a trial is trained."""
+    def note_trained(self, trial: optuna.Trial, percent: int, warned: Sequence[str]) -> None:
+        """Note to which percentage of the budget a trial is trained, and what its training warned of."""
+        trial.set_user_attr(_WARNINGS, list(warned))
         trial.set_user_attr(_TRAINED, percent)
 
     @using_storage()

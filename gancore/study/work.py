@@ -118,16 +118,16 @@ class Worker:
     def _train_and_measure(
         self, trials: Trials, trial: optuna.Trial, keys: Mapping[str, Any], parts: Sequence[Part], *, searches: bool
     ) -> Ended | None:
-        warnings, folder = list[str](), parts[-1].folder
-        trained, reported = trials.progress(trial)
+        folder = parts[-1].folder
+        trained, reported, warnings = trials.progress(trial)
         damaged = {part.folder for part in parts if not _is_intact(part.folder)}
         if any(part.folder in damaged and part.percent <= trained for part in parts):
-            trained, reported = 0, frozenset()
+            trained, reported, warnings = 0, frozenset(), []
         factor = self.study.halving
         for part in parts:
             if part.percent > trained:
                 warnings = self._train(keys, job_of(trial).seed, part)
-                trials.note_trained(trial, part.percent)
+                trials.note_trained(trial, part.percent, warnings)
             if part.percent == 100:
                 break
             if part.percent in reported:

@@ -384,6 +384,41 @@ def test_study_says_what_its_runs_warned_of(tmp_path):
     assert warning in page_of_study(made.report, made.path).replace("&#39;", "'")
 
 
+def test_study_keeps_what_a_run_warned_of_when_only_its_measurement_is_retried(tmp_path):
+    plugin, fixed = tmp_path / "fragile.py", tmp_path / "fixed"
+    trained = tmp_path / "s" / "runs" / "last-0" / "checkpoints" / "step-00000012.safetensors"
+    plugin.write_text(
+        "from pathlib import Path\n"
+        "import gancore\n"
+        "from gancore.metrics import Measurement, Metric\n"
+        "class Fragile(Metric):\n"
+        '    """Fails at first."""\n'
+        "    name = 'fragile'\n"
+        "    needs = frozenset({'images'})\n"
+        "    better = 'lower'\n"
+        "    def measure(self, evidence):\n"
+        f"        if Path({str(trained)!r}).exists() and not Path({str(fixed)!r}).exists():\n"
+        "            raise RuntimeError('no luck today')\n"
+        "        return Measurement(1.0)\n"
+        "@gancore.hookimpl\n"
+        "def gancore_metrics():\n"
+        "    return [Fragile]\n"
+    )
+    catalog = gancore.Catalog.installed(gancore.Choice(files=(plugin,)))
+    last = {"last": {"training": {"channels_last": True}}}
+    fields = FIELDS | {"seeds": 1, "metric": "fragile", "variants": last}
+
+    def outcome(**options):
+        made = Study(fields, out=tmp_path / "s", device="cpu", catalog=catalog)
+        made.run(**options)
+        return made.results[1]["state"], made.report.warnings()
+
+    warning = "last: training.channels_last has no effect: the data are not images"
+    assert outcome()[0] == "failed"
+    fixed.touch()
+    assert outcome(retry=True) == ("finished", [warning])
+
+
 def test_ctrl_c_in_a_script_ends_a_study_after_the_step_of_its_run(tmp_path):
     plugin, folder = tmp_path / "hasty.py", tmp_path / "s" / "runs" / "base-0" / "checkpoints"
     plugin.write_text(
