@@ -140,10 +140,9 @@ class WorkersChooser:
         """Read the first batches in this process; return whether that moves the place in a file that was open."""
         moves = False
         for _ in range(_WARM_UP):
-            before = _places_in_open_files()
+            before = places_in_open_files()
             batch = next(self._loader)
-            after = _places_in_open_files()
-            moves |= any(after.get(file, place) != place for file, place in before.items())
+            moves |= have_moved(before)
             yield batch
         return moves
 
@@ -161,7 +160,7 @@ class WorkersChooser:
         return Pace(median(each.seconds for each in blocks), median(each.waited for each in blocks))
 
 
-def _places_in_open_files() -> dict[int, int]:
+def places_in_open_files() -> dict[int, int]:
     """Return the position in each file that this process has open for reading, by the number of the file.
 
     The standard streams do not count: other processes may write to the same file.
@@ -172,3 +171,9 @@ def _places_in_open_files() -> dict[int, int]:
             if number > 2 and fcntl(number, F_GETFL) & os.O_ACCMODE != os.O_WRONLY:
                 places[number] = os.lseek(number, 0, os.SEEK_CUR)
     return places
+
+
+def have_moved(places: Mapping[int, int]) -> bool:
+    """Return whether the position in a file has changed since these of `places_in_open_files`."""
+    now = places_in_open_files()
+    return any(now.get(file, place) != place for file, place in places.items())

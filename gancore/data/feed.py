@@ -6,6 +6,7 @@ The position in the data is therefore one integer, the number of images seen; a 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sized
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset
 
 from gancore.contracts import Condition, Shape, Spec
-from gancore.data.choose_workers import WorkersChoice, WorkersChooser
+from gancore.data.choose_workers import WorkersChoice, WorkersChooser, have_moved, places_in_open_files
 from gancore.data.examples import chosen_items
 from gancore.data.items import (
     EMPTY,
@@ -267,6 +268,20 @@ class Feed:
             return False
         first, second = (read_items(self.dataset, torch.tensor([0]), seed)[0] for seed in (1, 2))
         return not torch.equal(first, second)
+
+    def shares_open_files(self) -> bool:
+        """Return whether reads move the place in an open file of the dataset, which a given number of workers share.
+
+        Where the number is chosen, none are started then. It is known on Linux only.
+        """
+        if self._on_device is not None or self._workers in ("auto", 0) or sys.platform != "linux":
+            return False
+        moves = False
+        for item in (0, self.size // 2, self.size - 1):  # neighbors may be in one buffer
+            places = places_in_open_files()
+            read_items(self.dataset, torch.tensor([item]), derive_seed(self._seed, "first"))
+            moves |= have_moved(places)
+        return moves
 
     def describe(self, spec: Spec) -> dict[str, object]:
         """Return the format of samples and conditions of a run as plain data, for its checkpoints."""

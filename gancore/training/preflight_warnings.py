@@ -84,6 +84,11 @@ def _of_data(feed: Feed, real: Tensor) -> Iterator[str]:
             "two reads of the first item of the dataset differ, but the data is kept in memory, so each item is read "
             "once for the whole run: --set training.data=stream, or use augmentations"
         )
+    if feed.shares_open_files():
+        yield (
+            "the dataset moves the place in a file that it keeps open, and workers move it for each other: open files "
+            "in __getitem__, or map them into memory; --set training.workers=0 reads in one process"
+        )
 
 
 def _of_generator(gan: GAN, inputs: TrialInputs) -> Iterator[str]:

@@ -1,6 +1,8 @@
 """Warnings of the preflight: each kind of part that runs and hardly trains, and that sound parts have none."""
 
+import sys
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -130,6 +132,28 @@ def test_warning_says_what_is_suspicious_and_how_to_fix_it(parts, message):
     assert len(found) == 1
     with pytest.raises(UserWarning, match=message):
         warnings.warn(found[0], stacklevel=1)
+
+
+@pytest.mark.parametrize(("workers", "reopens"), [(2, False), (0, False), ("auto", False), (2, True)])
+def test_warning_of_an_open_file_is_for_a_given_number_of_workers(tmp_path, workers, reopens):
+    (tmp_path / "data").write_bytes(bytes(12 * 16))
+
+    class FromFile(Dataset):
+        def __init__(self, file):
+            self.file = file
+
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, number):
+            with (tmp_path / "data").open("rb") if reopens else nullcontext(self.file) as file:
+                file.seek(16 * number)
+                return torch.frombuffer(bytearray(file.read(16)), dtype=torch.uint8).reshape(SHAPE)
+
+    with (tmp_path / "data").open("rb", buffering=0) as file:
+        found = warnings_of(dataset=FromFile(file), data="stream", workers=workers)
+    expected = sys.platform == "linux" and workers == 2 and not reopens
+    assert ["moves the place in a file" in warning for warning in found] == [True] * expected
 
 
 def test_warning_of_a_sigmoid_is_not_for_small_logits():
