@@ -152,7 +152,8 @@ class Run:
         self._objects: dict[str, object] = {}
         self._config: RunConfig | None = None
         self._asked: RunConfig | None = None
-        """The config before threads, precision and batch size are chosen for it."""
+        """The config that `train(resume=True)` asks for: that of the folder once this object has written it, and before
+        that the one without a choice of threads, precision and batch size."""
         self._recipe: str | None = None
         self._suggestion: Suggestion | None = None
         self._set_by_user: frozenset[str] = frozenset()
@@ -397,6 +398,7 @@ class Run:
                 stack.enter_context(self.directory.locked())
             about = {**origin, "chosen": asdict(gan.choice)} if gan.choice.was_tried else origin
             self.directory.create(self.config, self.catalog, gan.device, ranks.size, self._data, **about)
+            self._asked = self.config
             session = Session(self.config, self.catalog, self.directory, gan, evaluator, interruption, self._data)
             yield from self._record(session, None, display)
 
@@ -467,6 +469,7 @@ class Run:
             if ranks.broadcast(gan.done() >= 1 and not (state and state.pending)):
                 if found.write_changes(gan, self._data):
                     display.note(f"{directory.config} has the new settings")
+                self._asked = self._config
                 return
             display.note(f"{directory.path} resumes from step {found.step:,}")
             if self._config.total.unit == "minutes":
@@ -476,6 +479,7 @@ class Run:
             evaluator = self._evaluator(gan, display)  # before anything is written
             interruption.check()
             found.discard_later(gan, self._data)
+            self._asked = self._config
             session = Session(self._config, catalog, directory, gan, evaluator, interruption, self.data)
             yield from self._record(session, state, display)
 

@@ -307,6 +307,26 @@ def test_train_resume_of_a_run_that_is_assembled_is_that_of_the_config(tmp_path)
     assert steps_of(run.train(resume=True)) == []
 
 
+def test_train_resume_takes_what_a_resume_of_this_object_has_changed(tmp_path):
+    run = small_run(tmp_path / "run")
+    list(run.train())
+    assert steps_of(run.resume(steps=9, set={"batch_size": 5})) == [8, 9]
+    assert steps_of(run.train(resume=True)) == []
+    with closing(run.resume(steps=12, set={"log.every_steps": 2})) as records:
+        next(records)
+    assert steps_of(run.train(resume=True)) == [11, 12]
+    assert steps_of(run.resume(set={"batch_size": 6})) == []
+    assert steps_of(run.train(resume=True)) == []
+
+
+def test_train_resume_asks_for_what_was_asked_after_a_resume_that_failed(tmp_path):
+    run = small_run(tmp_path / "run")
+    list(run.train())
+    with pytest.raises(DataError):
+        list(run.resume(steps=9, set={"batch_size": 60_000}))
+    assert steps_of(run.train(resume=True)) == []
+
+
 # Objects as parts
 
 

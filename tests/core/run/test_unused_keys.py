@@ -143,6 +143,15 @@ def test_batch_size_that_was_chosen_is_lowered_for_unreadable_pictures(tmp_path,
     assert said in run.warnings
 
 
+def test_batch_size_that_was_lowered_is_no_other_config_for_train_resume_of_the_object(tmp_path):
+    (tmp_path / "pictures" / "class 0" / "0.png").write_bytes(b"\x89PNG")
+    settings = {"dataset.on_error": "skip", "dataset.size": 8, "evaluate.on_collapse": "ignore"}
+    run = Run("./pictures", set=settings, steps=1, out="run", device="cpu")
+    list(run.train())
+    assert run.config.batch_size == 7
+    assert list(run.train(resume=True)) == []
+
+
 def test_unused_key_of_a_recipe_or_a_choice_is_no_warning():
     for source in ("recipe digits", "choice for pictures"):
         below = ConfigLayer(source, {"evaluate": {"samples": 100}})
