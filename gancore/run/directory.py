@@ -242,6 +242,21 @@ class RunDirectory:
         with atomic_write(self.evaluation) as path:
             path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
+    def discard_evaluation(self, step: int) -> None:
+        """Remove evaluation.json if it is of a step after this one, from which the run continues.
+
+        One that cannot be read stays. Raises StorageError when it cannot be removed.
+        """
+        try:
+            with regular(self.evaluation) as file:
+                found = json.loads(file.read())
+        except (OSError, ValueError, RecursionError):
+            return
+        evaluated = found.get("step") if isinstance(found, dict) else None
+        if isinstance(evaluated, int) and evaluated > step:
+            with writing(self.evaluation):
+                self.evaluation.unlink(missing_ok=True)
+
     def note(self, facts: Mapping[str, object]) -> None:
         """Set entries of the manifest, unless it is damaged: a resume says so, and restores it."""
         manifest = self.read_manifest()

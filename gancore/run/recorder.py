@@ -221,6 +221,7 @@ class Recorder:
         self._saved, directory.saved = gan.progress.step, chosen.path
         directory.damaged |= {path for path, _ in chosen.rejected}
         truncate_log(directory.metrics, self._saved, state.lines)
+        directory.discard_evaluation(self._saved)
         self._warnings += chosen.warnings
         self._warnings.append(f"{error}; back at step {self._saved} with other noise, {count}")
         self._reset(state)

@@ -130,13 +130,14 @@ class Resumable:
         return self.has_other_data or "data" not in self.directory.read_manifest().entries
 
     def discard_later(self, gan: GAN, data: Mapping[str, object]) -> None:
-        """Remove what was logged after the checkpoint, note the resume in the manifest, and write the config.
+        """Remove what was logged or evaluated after the checkpoint, note the resume in the manifest, write the config.
 
         `data` is what was understood of the data if it was read anew. Raises StorageError when something cannot be
         written.
         """
         self._write(self.config, gan, data)
         truncate_log(self.directory.metrics, self.step, self.state.lines if self.state else 0)
+        self.directory.discard_evaluation(self.step)
 
     def write_changes(self, gan: GAN, data: Mapping[str, object]) -> bool:
         """Write what has changed in the config of a finished run, except its total; return whether anything has.

@@ -118,6 +118,18 @@ def test_rollback_logs_the_most_recent_penalty_of_a_lazy_regularizer(tmp_path):
     assert penalties[5] == penalties[6] == penalties[7] == penalties[8] != penalties[9]
 
 
+@pytest.mark.parametrize(
+    ("text", "stays"), [('{"step": 7, "metrics": {}}', False), ('{"step": 6, "metrics": {}}', True), ("{", True)]
+)
+def test_resume_discards_an_evaluation_after_its_checkpoint(tmp_path, text, stays):
+    directory, _, _ = recorded(tmp_path / "run", {"checkpoint": {"every_steps": 3}})
+    directory.evaluation.write_text(text)
+    checkpoint.kept(directory.checkpoints)[-1].write_bytes(b"damaged")
+    with closing(small_run(directory.path, {"checkpoint": {"every_steps": 3}}).train(resume=True)) as records:
+        assert next(records).step.step == 7
+    assert directory.evaluation.exists() == stays
+
+
 def test_find_needs_a_run_in_the_folder(tmp_path):
     with pytest.raises(CheckpointError, match="there is no run in"):
         find(RunDirectory(tmp_path), catalog())

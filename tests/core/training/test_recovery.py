@@ -38,6 +38,17 @@ def test_rollback_restores_the_newest_checkpoint_and_completes_the_run(tmp_path,
     assert not [name for loaded in saved for name in not_finite(loaded.tensors)]
 
 
+def test_rollback_discards_an_evaluation_after_its_checkpoint(tmp_path):
+    _, directory, records = recording(tmp_path / "run", Ailment("a gradient of D", math.nan, 4), **ROLLBACK)
+    found = []
+    with records as written:
+        for _ in written:
+            found.append(directory.evaluation.exists())
+            if len(found) in (2, 3):
+                directory.evaluation.write_text(f'{{"step": {len(found)}}}')
+    assert found == [False, False, True, False, False, False, False, False]
+
+
 def test_rollback_changes_the_noise_each_time_and_is_reproducible(tmp_path):
     noise = {}
     for attempt in range(2):
