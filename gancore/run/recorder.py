@@ -175,8 +175,6 @@ class Recorder:
                 _ = self._guard  # reads real images, so that unreadable data ends the run before the first step
                 self._draw_real()
                 self._run_pending()  # of a new run before its first step, or still pending in a resumed run
-            if self._gan.done() >= 1:  # only that was missing
-                self._notifier.end("finished")
             while True:
                 self._interruption.check()
                 with self._deferred():
@@ -188,8 +186,6 @@ class Recorder:
                     notes = self._note_workers()
                 with self._off_the_clock(), computing_with(self._gan.choice.threads):
                     evaluation = self._run_pending()
-                if step.done >= 1:
-                    self._notifier.end("finished")
                 warnings = (*self._warnings, *self._notifier.warnings())
                 self._warnings.clear()
                 yield Record(step, metrics, evaluation, warnings, notes)
@@ -248,15 +244,14 @@ class Recorder:
         return (str(choice),)
 
     def _run_pending(self) -> Evaluation | None:
-        """Do everything that is due after the last step."""
-        pending = self._state.pending
-        unsaved = bool(pending)
+        """Do everything that is due after the newest step, and end observers after the last one of the run."""
+        pending, is_last = self._state.pending, self._done >= 1
+        was_pending = bool(pending)
         if "samples" in pending:
             self._draw_picture()
             pending.remove("samples")
-        if self._save_is_due:
+        if self._save_is_due and (pending or not is_last):
             self._save()
-            unsaved = bool(pending)
         evaluation, alarm = self._evaluate(guarded="guarded evaluation" in pending) if pending else (None, None)
         change = advice(self._config_data, self._gan.spec, self._gan.feed.size, self._directory.path) if alarm else ""
         advised = "; ".join(filter(None, [alarm, change]))
@@ -271,11 +266,15 @@ class Recorder:
                 f"or continue the run: {continuation(self._config_data, self._directory.path)}",
             )
         self._warnings += [advised] if advised else []
-        if unsaved and self._gan.done() >= 1:
-            self._save()  # so that the last checkpoint of a finished run has nothing pending
-        if self._report_is_due:
-            self._report_is_due = False
-            self._write_report()
+        # A resume makes up for nothing of a run whose last checkpoint has nothing pending.
+        with self._deferred() if is_last else nullcontext():
+            if is_last and was_pending:
+                self._save()
+            if self._report_is_due:
+                self._report_is_due = False
+                self._write_report()
+            if is_last:
+                self._notifier.end("finished")
         return evaluation
 
     def _write_report(self) -> None:

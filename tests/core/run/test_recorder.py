@@ -476,6 +476,39 @@ def test_run_that_lacks_only_its_last_evaluation_is_finished_by_a_resume(tmp_pat
     assert (Ends.outcomes, page.exists()) == (["interrupted", "finished"], True)
 
 
+@pytest.mark.parametrize("name", ["step-00000007.safetensors", "report.html"])
+def test_interruption_while_the_last_files_are_written_leaves_a_finished_run(tmp_path, name):
+    interruption, ended = Interruption(), []
+
+    class Interrupting(Writer):
+        def file(self, step, path):
+            if path.name == name:
+                interruption.arrive(15)
+
+        def end(self, outcome):
+            ended.append(outcome)
+
+    class Interrupts(Observer):
+        """Interrupts the run when a file is written."""
+
+        name = "interrupts"
+
+        def build(self, run):
+            return Interrupting()
+
+    @hookimpl
+    def gancore_observers():
+        return [Interrupts]
+
+    plugin = read_plugin(SimpleNamespace(gancore_observers=gancore_observers), "one", "gancore-one", "1.0")
+    known = Catalog([*catalog().plugins, plugin])
+    layers = {"observers": {"interrupts": {}}}, {"report": {"every_kimg": 99.0}}
+    with pytest.raises(Interrupted):
+        list(small_run(tmp_path / "run", *layers, known=known).train(interruption=interruption))
+    assert (ended, (tmp_path / "run" / "report.html").exists()) == (["finished"], True)
+    assert list(small_run(tmp_path / "run", *layers, known=known).train(resume=True)) == []
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("broken"), StorageError("full")], ids=repr)
 def test_checkpoint_of_the_step_is_saved_when_its_evaluation_fails(tmp_path, failing, error):
     known, act = failing
