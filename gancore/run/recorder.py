@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -71,23 +71,37 @@ class Record:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Late:
+    """What a resume makes up for after the last step of a run, and so is in no record: an evaluation, and warnings."""
+
+    step: int
+    evaluation: Evaluation | None
+    warnings: tuple[str, ...]
+
+
 Records = Generator[Record, None, None]
 """Iterator of records; each record asked for trains one step, and closing it ends the run."""
 
 
-def record(steps: Iterator[Step], session: Session, state: RecorderState | None = None) -> Records:
+def record(
+    steps: Iterator[Step],
+    session: Session,
+    state: RecorderState | None = None,
+    late: Callable[[Late], None] | None = None,
+) -> Records:
     """Write log, evaluations, pictures and checkpoints while the run takes its steps; yield a record of each step.
 
     After the last step everything is written. A run that ends earlier, because the consumer asks for no more steps, an
     interruption arrives, or work between two steps fails, leaves a checkpoint. Recording changes nothing in training.
-    `state` is the recorder's state in the checkpoint that the GAN was restored from. With several ranks, rank 0 calls
-    this and the others call `follow`.
+    `state` is the recorder's state in the checkpoint that the GAN was restored from. `late` is called with what no
+    record has. With several ranks, rank 0 calls this and the others call `follow`.
     Raises StorageError when something cannot be written, NumericsError when the run stops at a collapse, and its
     subclass NonFiniteError when numbers are not finite and `training.on_nonfinite` does not let the run continue.
     """
     if session.config.metrics and session.evaluator is None:
         raise ConfigError("the run has metrics, but no evaluator was given", "give the session an evaluator")
-    return Recorder(session, state).records(steps)
+    return Recorder(session, state, late).records(steps)
 
 
 def due_after(
@@ -123,7 +137,9 @@ def due_after(
 class Recorder:
     """Writes what `due_after` says. `state` is that of a checkpoint; None for a new run."""
 
-    def __init__(self, session: Session, state: RecorderState | None) -> None:
+    def __init__(
+        self, session: Session, state: RecorderState | None, late: Callable[[Late], None] | None = None
+    ) -> None:
         self._config, self._directory, self._gan = session.config, session.directory, session.gan
         self._evaluator, self._interruption = session.evaluator, session.interruption
         self._deferred, self._coordinator = session.interruption.deferred, Coordinator(session.gan.ranks)
@@ -141,6 +157,7 @@ class Recorder:
         self._notifier = Notifier(others, info, session.catalog)
         self._warnings: list[str] = []
         self._has_noted_workers = False
+        self._show_late = late
         self._saved = None if state is None else session.gan.progress.step
         self._reset(state or RecorderState(pending=["samples", "evaluation"]))
 
@@ -174,7 +191,9 @@ class Recorder:
             with computing_with(self._gan.choice.threads):
                 _ = self._guard  # reads real images, so that unreadable data ends the run before the first step
                 self._draw_real()
-                self._run_pending()  # of a new run before its first step, or still pending in a resumed run
+                evaluation = self._run_pending()  # of a new run before its first step, or pending in a resumed run
+            if self._done >= 1 and self._show_late:  # only that was missing
+                self._show_late(Late(self._gan.progress.step, evaluation, self._take_warnings()))
             while True:
                 self._interruption.check()
                 with self._deferred():
@@ -186,9 +205,7 @@ class Recorder:
                     notes = self._note_workers()
                 with self._off_the_clock(), computing_with(self._gan.choice.threads):
                     evaluation = self._run_pending()
-                warnings = (*self._warnings, *self._notifier.warnings())
-                self._warnings.clear()
-                yield Record(step, metrics, evaluation, warnings, notes)
+                yield Record(step, metrics, evaluation, self._take_warnings(), notes)
         except (NumericsError, StorageError):  # the state is not sound, or there is no room to save it
             raise
         except BaseException as error:  # the run is interrupted, or a metric, for example, failed after a complete step
@@ -197,6 +214,11 @@ class Recorder:
                 with suppress(GancoreError) if isinstance(error, Exception) else nullcontext():
                     self._save()
             raise
+
+    def _take_warnings(self) -> tuple[str, ...]:
+        warnings = (*self._warnings, *self._notifier.warnings())
+        self._warnings.clear()
+        return warnings
 
     def _roll_back(self, error: NonFiniteError) -> None:
         """Restore the newest valid checkpoint if `training.on_nonfinite` is `rollback`; raise the error otherwise.

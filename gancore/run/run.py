@@ -49,8 +49,8 @@ from gancore.run.interrupt import Interruption, ending_at_ctrl_c
 from gancore.run.lockstep import follow
 from gancore.run.log import RecorderState
 from gancore.run.measure import measure
-from gancore.run.progress import Display, ProgressDisplay
-from gancore.run.recorder import Record, Records, Session, record
+from gancore.run.progress import Display, ProgressDisplay, one_line
+from gancore.run.recorder import Late, Record, Records, Session, record
 from gancore.run.resume import broadcast_run, find, run_exists
 from gancore.run.source import (
     Named,
@@ -606,7 +606,13 @@ class Run:
         """Train and record to the total."""
         gan = session.gan
         self._recording = gan.ranks
-        records = record(train(gan), session, state)
+
+        def show_late(late: Late) -> None:
+            if late.evaluation:
+                display.note(f"step {late.step}  {one_line(late.evaluation)}")
+            self._warn(display, [*(late.evaluation.warnings if late.evaluation else ()), *late.warnings])
+
+        records = record(train(gan), session, state, show_late)
         with display.training(self._total(gan)[0]), closing(records):
             for recorded in records:
                 display.show(recorded)

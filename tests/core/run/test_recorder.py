@@ -27,6 +27,7 @@ from gancore.metrics import Measurement, Metric
 from gancore.observers import Observer, Writer
 from gancore.run.directory import RunDirectory
 from gancore.run.interrupt import Interrupted, Interruption
+from gancore.run.progress import Display
 from gancore.run.recorder import Session, record
 from gancore.sampling.load import load
 from gancore.sampling.write import save_samples
@@ -456,11 +457,12 @@ def test_checkpoint_is_saved_before_the_evaluation(tmp_path, failing):
     assert run.checkpoints[-1].name == "step-00000007.safetensors"
 
 
-def test_run_that_lacks_only_its_last_evaluation_is_finished_by_a_resume(tmp_path, failing):
+def resumed_for_its_last_evaluation(path, failing):
+    """A run whose last evaluation was interrupted, to be resumed, after the checks that nothing follows it."""
     known, act = failing
     changes = {"metrics": {"fails": {}}, "evaluate": {"every_kimg": 99.0, "samples": 20}, "observers": {"ends": {}}}
     layers = MEASURED, changes, {"report": {"every_kimg": 99.0}}
-    run = small_run(tmp_path / "run", *layers, known=known)
+    run = small_run(path, *layers, known=known)
 
     def interrupts_the_last():
         if run.gan.progress.step == 7:
@@ -469,11 +471,34 @@ def test_run_that_lacks_only_its_last_evaluation_is_finished_by_a_resume(tmp_pat
     act(interrupts_the_last)
     with pytest.raises(KeyboardInterrupt):
         list(run.train())
-    page = tmp_path / "run" / "report.html"
-    assert (Ends.outcomes, page.exists()) == (["interrupted"], False)
+    assert (Ends.outcomes, (path / "report.html").exists()) == (["interrupted"], False)
     act(lambda: None)
-    assert list(small_run(tmp_path / "run", *layers, known=known).train(resume=True)) == []
-    assert (Ends.outcomes, page.exists()) == (["interrupted", "finished"], True)
+    return small_run(path, *layers, known=known)
+
+
+def test_run_that_lacks_only_its_last_evaluation_is_finished_by_a_resume(tmp_path, failing):
+    again = resumed_for_its_last_evaluation(tmp_path / "run", failing)
+    assert list(again.train(resume=True)) == []
+    assert (Ends.outcomes, (tmp_path / "run" / "report.html").exists()) == (["interrupted", "finished"], True)
+
+
+class Notes(Display):
+    """Remembers what is shown."""
+
+    def __init__(self):
+        self.lines = []
+
+    def note(self, message):
+        self.lines.append(message)
+
+
+def test_resume_for_the_last_evaluation_shows_it_and_its_warnings_without_a_record(tmp_path, failing):
+    again, notes = resumed_for_its_last_evaluation(tmp_path / "run", failing), Notes()
+    (tmp_path / "run" / "report.html").mkdir()
+    assert list(again.train(resume=True, progress=notes)) == []
+    assert [line for line in notes.lines if line.startswith("step 7  ") and "  fails 0" in line]
+    (warning,) = [text for text in again.warnings if text.startswith("the report was not written: cannot write ")]
+    assert f"warning: {warning}" in notes.lines
 
 
 @pytest.mark.parametrize("name", ["step-00000007.safetensors", "report.html"])
