@@ -1,6 +1,7 @@
 """A run that begins with other weights: where they may come from, what is shown when, and how it is repeated."""
 
 import json
+from contextlib import closing
 
 import pytest
 import torch
@@ -134,14 +135,27 @@ def test_init_from_is_repeated_by_a_run_without_a_checkpoint(tmp_path, first, pl
     run, _, before = begun_from(tmp_path / "run", origin, CLASSES)
     for path in (*run.directory.path.rglob("step-*"), run.directory.metrics):
         path.unlink(missing_ok=True)
-    with pytest.raises(CheckpointError, match="was to begin from the weights of a checkpoint of digest"):
+    with pytest.raises(CheckpointError, match="was to begin from the weights of a checkpoint of digest") as error:
         list(small_run(tmp_path / "run", CLASSES).train(resume=True))
+    again = f"gancore train … --init-from CHECKPOINT --out {tmp_path / 'run'} --resume"
+    assert error.value.hint == f"repeat the command that started it: {again}"
     again = small_run(tmp_path / "run", CLASSES, init_from=origin)
     records = again.train(resume=True)
     next(records)
     records.close()
     after = checkpoint.load(again.checkpoints[0]).tensors
     assert all(torch.equal(before[name], after[name]) for name in before if name.split(".")[0] != "random")
+
+
+def test_run_without_a_checkpoint_that_began_with_its_own_weights_takes_no_others(tmp_path, first):
+    run = small_run(tmp_path / "run", CLASSES)
+    with closing(run.train()) as records:
+        next(records)
+    for path in (*run.directory.path.rglob("step-*"), run.directory.metrics):
+        path.unlink(missing_ok=True)
+    with pytest.raises(CheckpointError, match="was to begin from weights of its own") as error:
+        list(small_run(tmp_path / "run", CLASSES, init_from=first.path).train(resume=True))
+    assert error.value.hint == "leave --init-from out"
 
 
 def test_init_from_with_frozen_layers_keeps_them_as_loaded(tmp_path, first):

@@ -134,7 +134,7 @@ def test_run_without_checkpoint_and_manifest_is_not_started_with_other_weights(r
         file.unlink()
     with pytest.raises(CheckpointError, match="not known which weights it was to begin with") as found:
         list(run.resume())
-    assert "gancore train" in found.value.hint
+    assert found.value.hint == f"start it again: gancore train {run.directory.config} --out NEW"
 
 
 def test_manifest_lists_the_newest_thousand_resumes(run):

@@ -334,6 +334,33 @@ def test_best_checkpoint_is_kept_only_with_a_best_metric(tmp_path):
         checkpoint.select(directory.path, best=True)
 
 
+def test_best_checkpoint_is_not_one_whose_metric_is_not_a_number(tmp_path):
+    class Undefined(Metric):
+        """Is not a number for the first samples."""
+
+        name = "undefined"
+        needs = frozenset({"images"})
+        better = "lower"
+
+        def measure(self, evidence):
+            if len(evidence.fake) != 20:
+                return Measurement(0.0)
+            measured.append(1.0 if measured else math.nan)
+            return Measurement(measured[-1])
+
+    @hookimpl
+    def gancore_metrics():
+        return [Undefined]
+
+    measured = []
+    plugin = read_plugin(SimpleNamespace(gancore_metrics=gancore_metrics), "one", "gancore-one", "1.0")
+    changes = {"metrics": {"undefined": {}}, "checkpoint": {"best": "undefined"}}
+    directory, _, _ = recorded(tmp_path / "run", MEASURED, changes, known=Catalog([*catalog().plugins, plugin]))
+    best = checkpoint.select(directory.path, best=True).checkpoint
+    assert math.isnan(measured[0])
+    assert best.about["best"] == {"metric": "undefined", "value": 1.0}
+
+
 def test_session_with_metrics_needs_an_evaluator(tmp_path):
     run = small_run(tmp_path, MEASURED)
     gan = run.assemble()

@@ -140,8 +140,12 @@ def test_checkpoint_without_the_state_of_the_recorder_is_refused(tmp_path):
     newest = checkpoint.select(directory.path).path
     saved = checkpoint.load(newest)
     checkpoint.save(newest, saved.tensors, {key: value for key, value in saved.about.items() if key != "recorded"})
-    with pytest.raises(CheckpointError, match="does not hold the state of the log"):
+    with pytest.raises(CheckpointError, match="does not hold the state of the log") as error:
         _ = find(directory, catalog()).state
+    path = directory.path
+    assert error.value.hint == (
+        f"start a new run from its weights: gancore train {path}/config.toml --init-from {path} --out NEW"
+    )
 
 
 def test_random_streams_start_anew_with_a_state_of_another_device(tmp_path):

@@ -562,6 +562,38 @@ def test_mirrors_of_data_are_inexact_and_its_type_is_refused(tmp_path):
         list(opened(tmp_path / "own", dataset=floats).resume())
 
 
+@pytest.mark.parametrize(
+    ("shape", "attribute", "before", "now", "said"),
+    [
+        ((1, 4, 4), "value_range", (0.0, 1.0), None, "was trained on data of value_range [0.0, 1.0]; it is now None"),
+        ((1, 4, 4), "value_range", None, (0.0, 1.0), "was trained on data of value_range None; it is now [0.0, 1.0]"),
+        ((2,), "columns", ("x", "y"), ("x", "z"), None),
+    ],
+)
+def test_range_that_appears_or_disappears_is_refused_and_other_columns_are_a_warning(
+    tmp_path, shape, attribute, before, now, said
+):
+    def dataset(value):
+        made = TensorDataset(torch.rand(8, *shape), torch.zeros(8).long())
+        if value is not None:
+            setattr(made, attribute, value)
+        return made
+
+    parts = {key: value for key, value in PARTS.items() if key != "dataset"}
+    layers = [ConfigLayer("test", {**parts, **SHORT, "batch_size": 4})]
+    run = Run(layers, out=tmp_path / "run", device="cpu", catalog=catalog(), dataset=dataset(before))
+    with closing(run.train()) as records:
+        next(records)
+    again = opened(tmp_path / "run", dataset=dataset(now))
+    if said:
+        with pytest.raises(CheckpointError) as error:
+            list(again.resume())
+        assert said in error.value.message
+    else:
+        list(again.resume())
+        assert "the columns of the data have other names than at the checkpoint" in again.warnings
+
+
 def test_classes_of_a_dataset_without_outline_are_compared_once_it_is_built(tmp_path):
     class Labeled(TensorDataset):
         classes = ("a", "b")

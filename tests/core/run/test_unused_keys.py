@@ -8,7 +8,7 @@ from gancore import DataError, PluginError, Run
 from gancore.catalog.catalog import Catalog
 from gancore.config.layers import ConfigLayer
 from gancore.contracts import Augmentation
-from gancore.run.unused_keys import unused_keys
+from gancore.run.unused_keys import keys_of_user, unused_keys
 
 PARTS = {
     "generator": {"name": "mlp", "widths": [4]},
@@ -156,6 +156,11 @@ def test_unused_key_of_a_recipe_or_a_choice_is_no_warning():
     for source in ("recipe digits", "choice for pictures"):
         below = ConfigLayer(source, {"evaluate": {"samples": 100}})
         assert warnings_of({}, ConfigLayer("parts", PARTS), below) == []
+
+
+def test_unused_key_of_a_file_called_defaults_is_of_the_user():
+    layers = ConfigLayer("parts", PARTS), ConfigLayer("defaults.toml", {"evaluate": {"samples": 100}})
+    assert keys_of_user(layers) >= {"evaluate.samples"}
 
 
 class Failing(Augmentation):
