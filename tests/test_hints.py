@@ -169,7 +169,7 @@ BEFORE_A_VALUE = re.compile(r"(gancore [a-z]|--[a-z]|cd )[^;,]*$")
 UNQUOTED = {
     "text", "self.package", "kind.kind", "table", "unnamed[0]", "self.size", "torch.cuda.device_count()", "SUFFIX",
     "fits", "min(most, 64)", "shell", "options", "resume", "data",
-    "component.split()[0]", "possible[0]", "', '.join(possible)", "low", "high", "where",
+    "component.kind", "possible[0]", "', '.join(possible)", "low", "high", "where",
     "self.run.longer()",
     "run.longer()", "what", "label", "number", "other", "document['chosen']", "key", "them", "kind",
     "default_name(shape)",

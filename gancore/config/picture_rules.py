@@ -315,8 +315,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         _both("width"),
-        f"{_WIDTH} if the longer side has up to {_WIDE_SIDE} pixels, half of it up to {2 * _WIDE_SIDE}, and so forth, at "
-        f"least {_FEWEST_CHANNELS}",
+        f"{_WIDTH} if the longer side has up to {_WIDE_SIDE} pixels, half of it up to {2 * _WIDE_SIDE}, and so forth, "
+        f"at least {_FEWEST_CHANNELS}",
         "so that time and memory of larger pictures grow with the side, not with its square",
         _width,
     ),
@@ -341,8 +341,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("batch_size",),
         f"{_CPU_BATCH} if the longer side has up to {_CPU_BATCH_SIDE} pixels, with a GPU {_GPU_BATCH} up to "
-        f"{_GPU_BATCH_SIDE}, half of it up to twice as many, and so forth, at least {_SMALLEST_BATCH}; at most the number "
-        "of pictures",
+        f"{_GPU_BATCH_SIDE}, half of it up to twice as many, and so forth, at least {_SMALLEST_BATCH}; at most the "
+        "number of pictures",
         "small batches make more steps in the same time; a GPU computes more pictures at once; larger ones take more "
         "memory; and a batch has no picture twice",
         _batch,

@@ -106,13 +106,10 @@ class DataSummary:
             )
         plain = self.contents.plain if self.contents else 0
         if plain > _MANY_PLAIN * self.items:
-            is_on_white = "transparency" in self.findings.facts and self.shape[0] != 4
-            found.append(
-                f"{plain:,} of {_count(self.items, 'picture')} have one color and nothing else: "
-                + ("what is white in them is lost on white; --set dataset.channels=4 keeps transparency, " * is_on_white)
-                + ("or " * is_on_white)
-                + "leave them out"
-            )
+            fix = "leave them out"
+            if "transparency" in self.findings.facts and self.shape[0] != 4:
+                fix = f"white on transparency is lost on white: --set dataset.channels=4 keeps both, or {fix}"
+            found.append(f"{plain:,} of {_count(self.items, 'picture')} have one color and nothing else: {fix}")
         extra = self.contents.extra - max(plain - 1, 0) if self.contents else 0
         if extra > _MANY_COPIES * self.items:
             found.append(

@@ -231,7 +231,9 @@ class TrainedGenerator:
         norms = batchnorms_of(self.generator, self.config.training.freeze)
         if not norms:
             problem = "training.freeze keeps all statistics of batch normalization in the generator"
-            raise ConfigError(problem if batchnorms_of(self.generator) else NO_STATISTICS, "leave --refresh-batchnorm out")
+            raise ConfigError(
+                problem if batchnorms_of(self.generator) else NO_STATISTICS, "leave --refresh-batchnorm out"
+            )
         seed = derive_seed(0, "batch normalization")
         inputs = (
             (

@@ -52,7 +52,8 @@ def name_a_run() -> str:
     if not found:
         return "name the folder of a run, like runs/0001"
     listed = ", ".join(str(file.parent) for file in found[:3])
-    return f"name the folder of a run; {f'the newest of {len(found)} runs' if len(found) > 3 else 'runs'} here: {listed}"
+    which = f"the newest of {len(found)} runs" if len(found) > 3 else "runs"
+    return f"name the folder of a run; {which} here: {listed}"
 
 
 def shell_quote(path: Path | str) -> str:

@@ -221,8 +221,9 @@ def findings_of(
     cut = _share_cut_off(rows["width"].astype(float), rows["height"].astype(float), width / height)
     if cache.form.fit == "crop" and cache.form.half is None and cut >= _NOTED_CUT:
         notes.append(
-            f"{cut:.0%} of a picture is cut off on average, since pictures have other proportions than {width}x{height}: "
-            "--set dataset.fit=pad keeps all of them, --set dataset.size=[HEIGHT,WIDTH] chooses the proportions"
+            f"{cut:.0%} of a picture is cut off on average, since pictures have other proportions than "
+            f"{width}x{height}: --set dataset.fit=pad keeps all of it, --set dataset.size=[HEIGHT,WIDTH] has other "
+            "proportions"
         )
     facts["sizes"] = (
         f"all {smallest}" if smallest == largest else f"{smallest} to {largest}, median {median}"

@@ -195,7 +195,14 @@ def test_duration_follows_from_the_number_of_pictures(items, pretrained, total):
 
 @pytest.mark.parametrize(
     ("items", "duration", "ramp"),
-    [(1, None, 25), (169, None, 84.5), (999, None, 500), (1000, None, None), (1, "700 kimg", 350), (1, "9 minutes", None)],
+    [
+        (1, None, 25),
+        (169, None, 84.5),
+        (999, None, 500),
+        (1000, None, None),
+        (1, "700 kimg", 350),
+        (1, "9 minutes", None),
+    ],
 )
 def test_ramp_of_ada_is_half_of_a_short_duration(items, duration, ramp):
     own = {} if duration is None else {"duration": duration}

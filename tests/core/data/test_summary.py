@@ -145,7 +145,9 @@ def test_summary_names_the_part_that_is_held_out_only_for_the_training_part():
     assert summarize(built, Digits()).held_out is None
 
 
-@pytest.mark.parametrize(("plain", "channels", "transparent"), [(1, 3, True), (2, 3, False), (60, 3, True), (60, 4, True)])
+@pytest.mark.parametrize(
+    ("plain", "channels", "transparent"), [(1, 3, True), (2, 3, False), (60, 3, True), (60, 4, True)]
+)
 def test_summary_warns_of_pictures_of_one_color(plain, channels, transparent):
     pixels = torch.randint(0, 255, (200, channels, 3, 2), dtype=torch.uint8)
     pixels[:, :, 0, 0] = 255  # so that no picture has one color by chance
