@@ -398,7 +398,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         ("sample.every_kimg",),
-        f"a {PICTURES}th of the duration, in kimg; a run in minutes draws as many without it",
+        f"a {PICTURES}th of the duration, in kimg; a run in minutes draws at most as many without it",
         "so that the first pictures come soon",
         _every,
     ),

@@ -210,7 +210,8 @@ class SampleSettings(Settings):
     every_kimg: float | None = Field(
         default=None,
         gt=0,
-        description="thousands of real images between sample images; absent: 100, and in a run in minutes a 20th of it",
+        description="thousands of real images between sample images; absent: 100, and in a run in minutes a 20th of "
+        "it, or longer, so that they take at most a tenth of its time",
     )
     count: int = Field(default=64, ge=1, le=10000, description="samples per image")
 

@@ -40,6 +40,8 @@ from gancore.utils.threads import computing_with
 
 _PICTURE_KIMG = 100.0
 """Thousands of images between sample grids, unless the config says."""
+_PICTURE_SHARE = 0.1
+"""The share of its time that a run in minutes takes for pictures at most, without an interval of its own."""
 
 LogLine = dict[str, float]
 
@@ -116,7 +118,7 @@ def due_after(
     def interval_ended(kimg: float) -> bool:
         return int(step.images_seen / (1000 * kimg)) > int(images_before / (1000 * kimg))
 
-    if config.sample.every_kimg is None and config.total.unit == "minutes":
+    if _draws_by_time(config):
         draw = int(step.done * PICTURES) > int(done_before * PICTURES)
     else:
         draw = interval_ended(config.sample.every_kimg or _PICTURE_KIMG)
@@ -132,6 +134,10 @@ def due_after(
         "report": config.report is not None and (last or interval_ended(config.report.every_kimg)),
     }
     return [task for task, is_due in due.items() if is_due]
+
+
+def _draws_by_time(config: RunConfig) -> bool:
+    return config.sample.every_kimg is None and config.total.unit == "minutes"
 
 
 class Recorder:
@@ -157,6 +163,7 @@ class Recorder:
         self._notifier = Notifier(others, info, session.catalog)
         self._warnings: list[str] = []
         self._has_noted_workers = False
+        self._drawn_at = self._drawing_seconds = 0.0  # the end of the newest picture by `perf_counter`, and its time
         self._show_late = late
         self._saved = None if state is None else session.gan.progress.step
         self._reset(state or RecorderState(pending=["samples", "evaluation"]))
@@ -247,6 +254,8 @@ class Recorder:
     def _finish_step(self, step: Step) -> LogLine | None:
         """Set what is due after a step; return the line of the log, if one was due."""
         due = due_after(step, self._images_seen, self._done, self._config)
+        if "samples" in due and step.done < 1 and not self._has_time_for_a_picture():
+            due.remove("samples")
         self._images_seen, self._done, self._penalties = step.images_seen, step.done, dict(step.penalties)
         self._warnings += [text for text in (step.skipped, step.note) if text]
         if step.skipped:
@@ -406,7 +415,13 @@ class Recorder:
             self._notifier.image(self._gan.progress.step, "real", drawn)
             self._notify_file(path)
 
+    def _has_time_for_a_picture(self) -> bool:
+        """Return whether the time since the newest picture is long enough for what that has taken."""
+        since = perf_counter() - self._drawn_at
+        return not _draws_by_time(self._config) or since * _PICTURE_SHARE >= self._drawing_seconds
+
     def _draw_picture(self) -> None:
+        begun = perf_counter()
         seed = derive_seed(self._config.seed, "samples")
         samples = self._draw(self._config.sample.count, seed, self._picture_conditions)
         step = self._gan.progress.step
@@ -423,6 +438,8 @@ class Recorder:
             if image:
                 self._notifier.image(step, "samples", image)
             self._notify_file(path)
+        self._drawn_at = perf_counter()
+        self._drawing_seconds = self._drawn_at - begun
 
     def _draw(self, count: int, seed: int, conditions: Tensor | None) -> Tensor:
         """Return samples (N, *shape) as the data is stored, always from the same noise."""

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shutil
+import time
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -433,6 +434,33 @@ class Fails(Metric):
         if len(evidence.fake) == 20:
             type(self).acts()
         return Measurement(0.0)
+
+
+class Slow(Observer):
+    """Takes a quarter of a second for each picture of samples."""
+
+    name = "slow"
+
+    def build(self, run):
+        return SlowPictures()
+
+
+class SlowPictures(Writer):
+    def image(self, step, name, image):
+        time.sleep(0.25 if name == "samples" else 0)
+
+
+def test_pictures_of_a_run_in_minutes_take_a_tenth_of_its_time_at_most(tmp_path):
+    @hookimpl
+    def gancore_observers():
+        return [Slow]
+
+    plugin = read_plugin(SimpleNamespace(gancore_observers=gancore_observers), "one", "gancore-one", "1.0")
+    known = Catalog([*catalog().plugins, plugin])
+    timed = {"duration": "0.05 minutes", "sample": {"every_kimg": None}, "observers": {"slow": {"name": "slow"}}}
+    directory, _, _ = recorded(tmp_path / "run", timed, known=known)
+    pictures = [path for path in directory.samples.iterdir() if path.name.startswith("step-")]
+    assert 2 <= len(pictures) <= 4  # at the start and the end, and one in 2.5 seconds
 
 
 class Ends(Observer):
