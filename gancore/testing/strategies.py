@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin
 
 import annotated_types as at
@@ -49,26 +49,9 @@ def components(
     """Draw valid instances of a component or other settings; for an abstract kind, of all that `offers` lists.
 
     `overrides` are strategies for single fields. Combinations of fields that validation refuses are drawn again. The
-    first instance has all defaults, if every field has one.
+    first instance has all defaults, if every field has one. Components of a kind may hold others of the same kind.
     """
-    if issubclass(cls, Component) and is_abstract(cls):
-        if offers is None:
-            return st.nothing()
-        return st.one_of([components(component, offers, bounds) for component, _ in offers.offers(cls)])
-    strategies = _FieldStrategies(offers, bounds)
-    fields = {key: strategies.values(info.annotation, info.metadata) for key, info in cls.model_fields.items()}
-
-    def build(**values: Any) -> Settings:  # Any: values of fields
-        try:
-            return cls(**values)
-        except ValidationError:
-            reject()
-
-    drawn = st.builds(build, **fields | overrides)
-    if any(info.is_required() for key, info in cls.model_fields.items() if key not in overrides):
-        return drawn
-    defaults = st.builds(build, **overrides)
-    return st.integers(0, _DRAWN).flatmap(lambda index: drawn if index else defaults)
+    return _Strategies(offers, bounds, {}).settings(cls, overrides)
 
 
 def shapes() -> st.SearchStrategy[Shape]:
@@ -119,9 +102,39 @@ def cases(drawn: st.SearchStrategy[Shape] | None = None, *, stored: bool = False
 
 
 @dataclass(frozen=True)
-class _FieldStrategies:
+class _Strategies:
+    """Strategies for settings and their fields. `kinds` has those of abstract kinds, one each, since they may nest."""
+
     offers: Offers | None
     bounds: Bounds
+    kinds: dict[type[Settings], st.SearchStrategy[Any]]  # Any: instances of the class
+
+    def settings(
+        self, cls: type[Settings], overrides: Mapping[str, st.SearchStrategy[Any]] = MappingProxyType({})
+    ) -> st.SearchStrategy[Any]:  # Any: as in `components`
+        if issubclass(cls, Component) and is_abstract(cls):
+            return self._kind(cls)
+        fields = {key: self.values(info.annotation, info.metadata) for key, info in cls.model_fields.items()}
+
+        def build(**values: Any) -> Settings:  # Any: values of fields
+            try:
+                return cls(**values)
+            except ValidationError:
+                reject()
+
+        drawn = st.builds(build, **{**fields, **overrides})
+        if any(info.is_required() for key, info in cls.model_fields.items() if key not in overrides):
+            return drawn
+        defaults = st.builds(build, **overrides)
+        return st.integers(0, _DRAWN).flatmap(lambda index: drawn if index else defaults)
+
+    def _kind(self, kind: type[Component]) -> st.SearchStrategy[Any]:  # Any: instances of the kind
+        if self.offers is None:
+            return st.nothing()
+        if kind not in self.kinds:
+            offered = [component for component, _ in self.offers.offers(kind)]
+            self.kinds[kind] = st.deferred(lambda: st.one_of([self.settings(component) for component in offered]))
+        return self.kinds[kind]
 
     def values(self, annotation: Any, metadata: Sequence[Any]) -> st.SearchStrategy[Any]:  # Any: the type of a field
         origin, inner = get_origin(annotation), get_args(annotation)
@@ -133,12 +146,12 @@ class _FieldStrategies:
             return st.one_of([self.values(item, metadata) for item in inner])
         if annotation is Schedulable:
             ends = self.values(float, metadata)
-            piece = components(Schedule, self.offers, self.bounds, start=ends, to=ends)
+            piece = self.settings(Schedule, {"start": ends, "to": ends})
             before = st.lists(piece.filter(lambda schedule: schedule.kimg is not None), min_size=1, max_size=2)
             return ends | piece | st.builds(lambda first, last: PiecewiseSchedule(pieces=(*first, last)), before, piece)
         limits = _limits(metadata)
         if origin is dict:  # components by label
-            tables = components(inner[1], self.offers, self.bounds)
+            tables = self.settings(inner[1])
             return st.dictionaries(st.text("abc", min_size=1), tables, max_size=2)
         least = limits.get(at.MinLen, 0)
         sizes = {"min_size": least, "max_size": limits.get(at.MaxLen, max(4, least))}
@@ -161,7 +174,7 @@ class _FieldStrategies:
             return st.integers(low, max(low, min(limits.get(at.Le, limits.get(at.Lt, largest + 1) - 1), largest)))
         if annotation is float:
             return self._floats(limits)
-        return components(annotation, self.offers, self.bounds)
+        return self.settings(annotation)
 
     def _texts(self, sizes: dict[str, Any]) -> st.SearchStrategy[str]:  # Any: as above
         if self.bounds.letters is not None:

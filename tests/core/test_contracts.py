@@ -2,10 +2,11 @@ import types
 from typing import Annotated, Any, ClassVar, Literal, Optional
 
 import pytest
-from hypothesis import given
+from hypothesis import find, given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from gancore import testing
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer, Schedulable
 from gancore.errors import PluginError
 from helpers.strategies import components
@@ -260,3 +261,9 @@ class TestReading:
     def test_component_name_needs_a_catalog(self):
         with pytest.raises(ValidationError, match="only with a catalog"):
             Generator.model_validate("tiny")
+
+
+def test_components_of_a_kind_hold_others_of_the_kind():
+    discriminators = testing.components(Discriminator, catalog())
+    nested = find(discriminators, lambda drawn: drawn.name == "packed" and drawn.of.name == "packed")
+    assert isinstance(nested.of.of, Discriminator)
