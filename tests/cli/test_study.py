@@ -98,7 +98,7 @@ def test_study_that_is_interrupted_keeps_its_runs(zygote, tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(process, signal.SIGINT)
-    done = zygote.wait()
+    done = zygote.wait(process)
     assert done.returncode == 130
     assert done.stderr.count("kept: ") == 1, "workers say nothing about an interruption"
     assert "kept: the study in s, and a checkpoint of each run" in done.stderr
