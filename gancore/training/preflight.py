@@ -69,7 +69,7 @@ def run_preflight(gan: GAN) -> Preflight:
         _check_regularizers(gan, inputs)
         if gan.options.training.accumulate > 1:
             _check_accumulation(gan, inputs)
-        if gan.feed.size % gan.feed.batch_size:
+        if gan.feed.size % gan.feed.batch_size or gan.feed.smallest_part < COUNT:
             _check_last_batch(gan, mixes=mixes)
     return Preflight(mixes, tuple(warnings))
 
@@ -237,16 +237,18 @@ def _check_accumulation(gan: GAN, inputs: TrialInputs) -> None:
 
 
 def _check_last_batch(gan: GAN, *, mixes: bool) -> None:
-    """Check that the networks take the short last batch of an epoch."""
+    """Check that the networks take the smallest batch of an epoch, which is the last one, in micro-batches if any."""
     feed, rest = gan.feed, gan.feed.smallest_part
+    count = -(-rest // gan.options.training.accumulate)
     per_process = "" if rest == (feed.size % feed.batch_size or feed.batch_size) else " for one process"
     try:
-        _, inputs = _trial_batch(gan, rest)
-        if mixes:
-            score_trial(copy_of("discriminator", gan.discriminator), inputs.first, inputs)
-        else:
-            both = torch.cat([inputs.first, inputs.second])
-            score_trial(copy_of("discriminator", gan.discriminator), both, twice(inputs))
+        inputs = _trial_batch(gan, count)[1]
+        with torch.no_grad():  # so that it takes less memory than a step
+            if mixes:
+                score_trial(copy_of("discriminator", gan.discriminator), inputs.first, inputs)
+            else:
+                both = torch.cat([inputs.first, inputs.second])
+                score_trial(copy_of("discriminator", gan.discriminator), both, twice(inputs))
     except PluginError as error:
         raise ConfigError(
             f"batch_size {feed.batch_size} leaves a last batch of {rest} of {feed.size} images{per_process}, and "

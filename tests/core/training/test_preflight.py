@@ -106,6 +106,8 @@ def test_preflight_rejects_a_last_batch_that_a_network_cannot_take():
         assembled(generator=generator, batch_size=3)
     with pytest.raises(ConfigError, match=r"last batch of 1.*discriminator failed"):
         assembled(discriminator={"name": "tiny", "batch_norm": True}, batch_size=9)
+    with pytest.raises(ConfigError, match=r"batch_size 1 leaves a last batch of 1 of 10"):
+        assembled(generator=generator, batch_size=1)
     assert assembled(generator=generator, batch_size=4).feed.size == 10
 
 
@@ -126,6 +128,19 @@ def test_preflight_rejects_a_last_batch_that_the_groups_of_a_network_do_not_divi
         GAN(GOOD_GENERATOR, InGroupsOfFour(), dataset(149), NonSaturating(), Options(batch_size=64), "cpu")
     gan = GAN(GOOD_GENERATOR, InGroupsOfFour(), dataset(148), NonSaturating(), Options(batch_size=64), "cpu")
     assert gan.feed.smallest_part == 20
+
+
+def test_preflight_tries_a_last_batch_in_micro_batches():
+    sizes = []
+
+    class Counting(nn.Linear):
+        def forward(self, images):
+            sizes.append(len(images))
+            return super().forward(images.flatten(1))
+
+    options = Options(batch_size=64, training={"accumulate": 8})
+    GAN(GOOD_GENERATOR, Counting(16, 1), dataset(124), NonSaturating(), options, "cpu")
+    assert max(sizes) == 16, "real and generated images of a micro-batch of 60"
 
 
 class CustomOutput(nn.Module):
