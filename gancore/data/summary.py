@@ -39,7 +39,8 @@ class Contents:
     """What was measured by reading all items once.
 
     `lowest` and `highest` stored value; `counts` of the classes, None without classes; `copies`: groups of the numbers
-    of items whose samples are equal; `plain`: how many pictures have one color, and nothing else.
+    of items whose samples are equal; `plain`: how many pictures have one color, and nothing else, and `plain_copies`
+    how many of these are copies of an earlier one.
     """
 
     lowest: float
@@ -47,6 +48,7 @@ class Contents:
     counts: tuple[int, ...] | None
     copies: Sequence[Sequence[int]]
     plain: int = 0
+    plain_copies: int = 0
 
     @property
     def extra(self) -> int:
@@ -110,7 +112,7 @@ class DataSummary:
             if "transparency" in self.findings.facts and self.shape[0] != 4:
                 fix = f"white on transparency is lost on white: --set dataset.channels=4 keeps both, or {fix}"
             found.append(f"{plain:,} of {_count(self.items, 'picture')} have one color and nothing else: {fix}")
-        extra = self.contents.extra - max(plain - 1, 0) if self.contents else 0
+        extra = self.contents.extra - self.contents.plain_copies if self.contents else 0
         if extra > _MANY_COPIES * self.items:
             found.append(
                 f"{extra:,} of {_count(self.items, 'sample')} are exact copies of others, so they count several "
@@ -200,7 +202,7 @@ def read_contents(feed: Feed) -> Generator[float, None, Contents]:
     per_read = max(1, min(_MOST_ITEMS_PER_READ, _BYTES_PER_READ // first.nbytes))
     digests = np.empty((feed.size, 2), np.uint64)
     counts = torch.zeros(len(feed.classes), dtype=torch.int64) if feed.classes else None
-    lowest, highest, plain = math.inf, -math.inf, 0
+    lowest, highest, plain = math.inf, -math.inf, list[int]()
     for start in range(0, feed.size, per_read):
         items = torch.arange(start, min(start + per_read, feed.size))
         samples, conditions = feed.read(items)
@@ -208,13 +210,16 @@ def read_contents(feed: Feed) -> Generator[float, None, Contents]:
         if counts is not None:
             counts += torch.bincount(conditions, minlength=len(counts))
         if samples.ndim == 4 and samples[0, 0].numel() > 1:
-            plain += int((samples == samples[:, :, :1, :1]).flatten(1).all(dim=1).sum())
+            is_plain = (samples == samples[:, :, :1, :1]).flatten(1).all(dim=1)
+            plain += (start + is_plain.nonzero().flatten()).tolist()
         rows = samples.contiguous().flatten(1).numpy()
         for number, row in enumerate(rows, start):
             digest = hashlib.blake2b(row.data, digest_size=_DIGEST).digest()
             digests[number] = np.frombuffer(digest, np.uint64)
         yield (start + len(items)) / feed.size
-    return Contents(lowest, highest, None if counts is None else tuple(counts.tolist()), _groups(digests), plain)
+    plain_copies = len(plain) - len(np.unique(digests[plain], axis=0))
+    totals = None if counts is None else tuple(counts.tolist())
+    return Contents(lowest, highest, totals, _groups(digests), len(plain), plain_copies)
 
 
 def _groups(digests: NDArray[np.uint64]) -> list[list[int]]:

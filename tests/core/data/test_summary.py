@@ -163,6 +163,19 @@ def test_summary_warns_of_pictures_of_one_color(plain, channels, transparent):
     assert ("dataset.channels=4" in warning) is (transparent and channels == 3)
 
 
+def test_summary_counts_copies_of_pictures_of_many_colors_exactly():
+    pixels = torch.randint(0, 255, (400, 1, 3, 2), dtype=torch.uint8)
+    pixels[:, :, 0, 0] = 255
+    pixels[:90] = torch.arange(90, dtype=torch.uint8).view(-1, 1, 1, 1)  # 90 colors, and one of them twice
+    pixels[89] = 0
+    pixels[300:] = pixels[100:200]  # 100 copies
+    dataset = TensorDataset(pixels)
+    contents = contents_of(dataset)
+    assert (contents.plain, contents.plain_copies, contents.extra) == (90, 1, 101)
+    warnings = summarize(feed(dataset), Digits(), None, contents).warnings()
+    assert [warning.partition(" of")[0] for warning in warnings] == ["90", "100"]
+
+
 def test_summary_warns_of_small_unbalanced_and_repeated_data():
     balanced = list(range(200))
     clean = labeled([number % 2 for number in balanced], 2, balanced)
