@@ -126,7 +126,9 @@ const draw = newest(async wanted => {
   } catch (error) {
     if (drawn && point === wanted) { // else a newer wish is drawn next
       if (weightsOf(drawn) !== weightsOf(wanted)) error.message += ` Still showing ${labelOf(drawn.checkpoint)}.`;
-      if (same(history[at], wanted)) history[at] = drawn;
+      const place = history.findLastIndex(each => same(each, drawn)); // what failed stays, for Redo or Undo
+      if (place >= 0) at = place;
+      else if (same(history[at], wanted)) history[at] = drawn;
       point = drawn;
       showControls();
       afterChange();
@@ -433,6 +435,7 @@ async function find(file) {
       search = null;
       by("find-cancel").hidden = true;
       by("find-text").textContent = error.message;
+      ask(`find/${number}`, undefined, "DELETE").catch(() => {}); // if it still runs
     }
   }
 }

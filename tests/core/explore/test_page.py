@@ -188,6 +188,8 @@ def test_page_keeps_its_picture_when_a_checkpoint_is_damaged(browser, trained_ru
         page.get_by_role("button", name="lost", exact=True).click()
         expect(page.locator("#problem")).to_contain_text("Still showing step 40")
         expect(page.locator("#seed")).to_have_value("0")
+        expect(page.locator("#undo")).to_be_disabled()
+        expect(page.locator("#redo")).to_be_enabled()  # which tries it again
         with busy(server):  # the second choice is made before the first fails
             page.locator("#checkpoint").select_option(label="step 60")
             page.locator("#checkpoint").select_option(label="step 20")
