@@ -469,7 +469,7 @@ class Run:
             if ranks.broadcast(gan.done() >= 1 and not (state and state.pending)):
                 if found.write_changes(gan, self._data):
                     display.note(f"{directory.config} has the new settings")
-                self._asked = self._config
+                self._asked = self._config.model_copy(update={"duration": found.written.duration})
                 return
             display.note(f"{directory.path} resumes from step {found.step:,}")
             if self._config.total.unit == "minutes":
@@ -610,6 +610,8 @@ class Run:
         def show_late(late: Late) -> None:
             if late.evaluation:
                 display.note(f"step {late.step}  {one_line(late.evaluation)}")
+                for note in late.evaluation.notes:
+                    display.note(f"note: {note}")
             self._warn(display, [*(late.evaluation.warnings if late.evaluation else ()), *late.warnings])
 
         records = record(train(gan), session, state, show_late)
