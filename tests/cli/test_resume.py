@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import signal
-import time
 import tomllib
 from pathlib import Path
 
@@ -383,8 +382,7 @@ def test_lock_refuses_a_second_run_in_the_folder(zygote, tmp_path):
     words = [*map(str, RUN), "--set", "training.data=stream", *STREAMED[:2], "--steps", "100000", "--out", "run", "-q"]
     first = zygote.start(tmp_path, *words)
     try:
-        while not list(tmp_path.glob("run/checkpoints/step*")):
-            time.sleep(0.05)
+        zygote.wait_until(first, lambda: list(tmp_path.glob("run/checkpoints/step*")))
         for command in (words, [*words, "--resume"], ["--plugin", str(TRAPS), "resume", "run"]):
             done = zygote.run(tmp_path, *command)
             assert done.returncode == 8
@@ -398,8 +396,7 @@ def test_lock_refuses_a_second_run_in_the_folder(zygote, tmp_path):
 def test_lock_of_a_killed_run_is_released_even_while_its_workers_live(zygote, tmp_path):
     words = [*map(str, RUN), *STREAMED, "--set", "training.workers=2", "--steps", "100000", "--out", "run", "-q"]
     process = zygote.start(tmp_path, *words)
-    while len(list(tmp_path.glob("run/checkpoints/step*"))) < 2:
-        time.sleep(0.05)
+    zygote.wait_until(process, lambda: len(list(tmp_path.glob("run/checkpoints/step*"))) == 2)
     os.kill(process, signal.SIGKILL)
     zygote.wait(process)
     assert zygote.run(tmp_path, "--plugin", TRAPS, "resume", "run", "--steps", 3, "-q").returncode == 0
@@ -408,8 +405,7 @@ def test_lock_of_a_killed_run_is_released_even_while_its_workers_live(zygote, tm
 def test_worker_that_is_killed_ends_the_run_with_exit_code_9(zygote, tmp_path):
     words = [*map(str, RUN), *STREAMED, "--set", "training.workers=2", "--steps", "100000", "--out", "run", "-q"]
     process = zygote.start(tmp_path, *words)
-    while len(list(tmp_path.glob("run/checkpoints/step*"))) < 2:
-        time.sleep(0.05)
+    zygote.wait_until(process, lambda: len(list(tmp_path.glob("run/checkpoints/step*"))) == 2)
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)
     done = zygote.wait(process)

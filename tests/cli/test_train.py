@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 
 import pytest
@@ -174,10 +173,7 @@ def test_run_continues_when_its_output_is_closed(gancore):
 def test_ctrl_c_ends_with_130_and_says_what_is_kept(gancore, zygote):
     process = zygote.start(gancore.folder, "train", *BY_HAND, "--minutes", 5)
     first = gancore.folder / "runs" / "0001" / "checkpoints" / "step-00000000.safetensors"
-    for _ in range(1200):
-        if first.exists():
-            break
-        time.sleep(0.05)
+    zygote.wait_until(process, first.exists)
     os.kill(process, signal.SIGINT)
     done = zygote.wait(process)
     assert done.returncode == 130

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -89,11 +90,17 @@ class Zygote:
     def wait_for_line(self, process):
         """Return the first line that the command writes to standard error, once it is there."""
         path = self._files[process][1]
+        self.wait_until(process, lambda: path.exists() and "\n" in path.read_text())
+        return path.read_text().partition("\n")[0]
+
+    def wait_until(self, process, holds):
+        """Wait until a condition holds; kill the command after a minute, and raise what it has written."""
         for _ in range(1200):
-            if path.exists() and "\n" in (text := path.read_text()):
-                return text.partition("\n")[0]
+            if holds():
+                return
             time.sleep(0.05)
-        raise TimeoutError(f"{path} is empty after a minute")
+        os.kill(process, signal.SIGKILL)
+        raise TimeoutError(self.wait(process).stderr)
 
     def wait(self, process):
         """Wait for the command, and return what `subprocess.run` would."""

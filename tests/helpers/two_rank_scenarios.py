@@ -412,7 +412,12 @@ def in_two_processes(function, *arguments, port=None, **variables):
             processes.submit(_with_variables, environment(rank, 2, port) | variables, function, *arguments)
             for rank in range(2)
         ]
-        return [call.result(timeout=300) for call in calls]
+        try:
+            return [call.result(timeout=300) for call in calls]
+        except BaseException:
+            for process in processes._processes.values():  # a rank may wait for the other for ever
+                process.kill()
+            raise
 
 
 def _with_variables(variables, function, *arguments):
