@@ -92,7 +92,6 @@ def test_pix2pix_follows_the_edges_of_held_out_digits(trained, digits):
     assert distance(own, images) < 0.4 * distance(wrong, images)
 
 
-@pytest.mark.long
 def test_cyclegan_translates_digits_to_negatives_without_pairs(trained, digits, tmp_path):
     """L1 to the negative of held-out digits: 0.074; to that of another: 0.465; back to the digit: 0.098.
 
@@ -188,7 +187,6 @@ def test_spots_are_at_the_angle_that_is_asked_for(trained):
     assert float(errors.abs().median().rad2deg()) < 6
 
 
-@pytest.mark.long
 def test_waves_have_the_amplitude_of_the_data(trained):
     """Radius of the points of a series, mean ± standard deviation: 2.95 ± 0.39; of the data: 3 ± 0."""
     gan = trained("waves")
