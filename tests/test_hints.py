@@ -15,6 +15,7 @@ from gancore.config.run import RunConfig
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for part in ("gancore", "plugins", "cli") for path in (ROOT / part).rglob("*.py"))
+assert {path.relative_to(ROOT).parts[0] for path in FILES} == {"gancore", "plugins", "cli"}
 FOREIGN = {"--nproc-per-node", "--node-rank", "--nnodes", "--rdzv-endpoint", "--upgrade", "--logdir", "--no-index"}
 """Options of other programs: torchrun, pip and tensorboard."""
 COMMAND = re.compile(r"(?:^|[`:(] ?|see |with |or )gancore ([a-z][a-z-]*)((?: [^`;,)]*)?)")

@@ -13,6 +13,7 @@ SOURCES = [
 ]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
+assert min(map(len, (SOURCES, PAGES, TESTS))) > 40, "a folder has another name"
 
 # The field has a better word for each of these, see the glossary of CONTRIBUTING.md.
 OLD_WORDS = re.compile(

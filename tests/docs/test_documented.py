@@ -171,6 +171,7 @@ def undocumented(tree, classes, owner=None):
 
 
 FILES = sorted((ROOT / "gancore").rglob("*.py"))
+assert len(FILES) > 100, "the folder has another name"
 FACES = [file for file in FILES if file.name == "__init__.py" and file.parent != ROOT / "gancore"]
 """The `__init__.py` of a folder only imports names, and needs no docstring."""
 

@@ -16,7 +16,7 @@ SMALL = {"generator.width": 4, "discriminator.width": 4, "evaluate.samples": 64,
 
 @pytest.fixture(scope="session", autouse=True)
 def _coarse_maps():
-    """Make pages with coarse maps of latents, which have a tenth of the samples."""
+    """Make pages with coarse maps of latents, of a tenth of the samples, here and in later tests of this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gancore.report.latent_map._SIDES", (5, 4))
         yield

@@ -41,10 +41,12 @@ def test_maps_and_rows_of_classes_have_one_scale():
         assert 80 <= quiet <= 90
 
 
-@pytest.mark.parametrize(("each", "maps", "rows"), [(1e-4, 10, 10), (0.3, 4, 6), (1.25, 1, 1)])
-def test_maps_and_rows_of_a_slow_generator_are_of_fewer_classes(each, maps, rows):
+@pytest.mark.parametrize(("each", "side", "maps", "rows"), [(1e-4, 5, 10, 10), (0.3, 4, 4, 6), (1.25, 4, 1, 1)])
+def test_maps_and_rows_of_a_slow_generator_are_of_fewer_classes(each, side, maps, rows):
     trained = untrained(Loud(), Spec((1, 4, 4), 2, 12, bounded=False))
-    shown_maps, shown_rows = latent_map(trained, None, each).maps, class_rows(trained, None, each)
+    drawn, shown_rows = latent_map(trained, None, each), class_rows(trained, None, each)
+    shown_maps = drawn.maps
+    assert drawn.side == side
     assert [one.label for one in shown_maps] == [str(number) for number in range(maps)]
     assert [row.label for row in shown_rows] == [str(number) for number in range(rows)]
     assert names_beyond(trained, shown_rows) == 12 - rows
