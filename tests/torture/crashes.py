@@ -140,7 +140,7 @@ def forked(work):
     """Run `work` in a child process; return its ID, and the pipe with the steps that it reports."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # about threads, which are not used here
+        warnings.simplefilter("ignore", DeprecationWarning)  # about threads, of which the child uses none
         child = os.fork()
     if child == 0:
         code = 1
@@ -261,7 +261,7 @@ def under_a_tracer(folder):
         yield (calls, injected, done.returncode, last), wrong or ("another error" if failed else "")
 
 
-def main(count, tracer=True):
+def main(count):
     """Try all cases, and print what is broken."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
@@ -271,7 +271,7 @@ def main(count, tracer=True):
         parts = {
             "every operation": every_operation(folder),
             "random times": random_times(folder, count),
-            **({"under strace": under_a_tracer(folder)} if tracer and shutil.which("strace") else {}),
+            **({"under strace": under_a_tracer(folder)} if shutil.which("strace") else {}),
         }
         for name, cases in parts.items():
             begin, seen, saves = time.perf_counter(), 0, 0
@@ -290,4 +290,4 @@ def main(count, tracer=True):
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if sys.argv[1:] else 500, "--without-strace" not in sys.argv))
+    sys.exit(main(int(sys.argv[1]) if sys.argv[1:] else 500))
