@@ -97,6 +97,17 @@ def test_committed_table_shows_a_recipe_far_ahead_of_the_scripts(table, arm, sha
     assert all(f"{row['numbers']['fd-random']:.4g}" in text for row in rows)
 
 
+def test_results_of_toys_equal_the_table():
+    page = " ".join((ROOT / "docs" / "recipes.md").read_text().split())
+    runs = {arm: [run["numbers"] for run in points("toys") if run["arm"] == arm] for arm in ("ring", "grid")}
+    assert [len(numbers) for numbers in runs.values()] == [30, 30]
+    assert all(run["modes"] == 8 for run in runs["ring"])
+    assert all(run["modes"] == 25 for run in runs["grid"])
+    assert "all found in 30 of 30 runs" in README
+    rare = sum(run["modes.rarest_share"] < 0.01 for run in runs["grid"])
+    assert f"in {rare} of those of `grid` one has less than 1 % of the samples in place of 4 %" in page
+
+
 def test_results_of_pictures_equal_the_table():
     page = " ".join((ROOT / "docs" / "pictures.md").read_text().split())
     random, classifier = (
