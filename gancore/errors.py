@@ -230,7 +230,7 @@ def similar_names(name: str, known: Sequence[str], cutoff: float = 0.5) -> list[
     return [folded[match] for match in get_close_matches(name.casefold(), folded, n=2, cutoff=cutoff)]
 
 
-def did_you_mean(path: Path) -> str:
+def did_you_mean(path: Path, otherwise: str = "check the path") -> str:
     """Return a hint for a path without anything: a path whose name is similar, in the nearest folder that exists."""
     missing = next((each for each in (path, *path.parents) if os.path.isdir(each.parent)), path)
     names: list[str] = []
@@ -238,7 +238,7 @@ def did_you_mean(path: Path) -> str:
         names = [entry.name for entry in islice(entries, _MOST_NAMES)]
     near = similar_names(missing.name, names, cutoff=0.7)
     if not near:
-        return "check the path"
+        return otherwise
     whole = missing.parent / near[0] / path.relative_to(missing)
     return f"did you mean {whole if os.path.exists(whole) else missing.parent / near[0]}?"
 

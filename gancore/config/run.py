@@ -365,12 +365,9 @@ def read_layers(source: str, catalog: Catalog) -> list[ConfigLayer]:
         try:
             return [ConfigLayer(f"recipe {source}", catalog.recipe(source).data)]
         except ConfigError as error:
-            near = did_you_mean(file)
             raise ConfigError(
                 f"{error}. There is no file or folder {source!r} either",
-                near
-                if near.startswith("did you mean")
-                else "name a recipe of `gancore recipes`, a TOML file, or the files of your data",
+                did_you_mean(file, "name a recipe of `gancore recipes`, a TOML file, or the files of your data"),
             ) from error
     data = read_toml(file, "pass a TOML file or the name of a recipe")
     if "rules" in data:
