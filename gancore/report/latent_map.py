@@ -116,12 +116,13 @@ def class_rows(trained: TrainedGenerator, conditions: Tensor | None, each: float
 
 def _affordable(labels: Sequence[str], samples: int, each: float) -> Sequence[str]:
     """Return the first labels of which there is time for this number of samples each; see `latent_map`."""
-    if each * samples > _MOST_SECONDS:
+    count = int(_MOST_SECONDS / (each * samples))
+    if count < 1:
         raise ResourceError(
             f"a sample takes {each:.1f} s, and {samples} of them more than {_MOST_SECONDS:g} s",
             "draw on a device that is faster, as in: gancore report RUN --device cuda",
         )
-    return labels if each * samples * len(labels) <= _MOST_SECONDS else labels[: int(_MOST_SECONDS / (each * samples))]
+    return labels[:count]
 
 
 def _tiles_of_labels(trained: TrainedGenerator, latents: Tensor, conditions: Tensor | None, count: int) -> list[Tensor]:
