@@ -1,7 +1,6 @@
 import http.client
 import json
 import shutil
-import threading
 from contextlib import contextmanager
 
 import pytest
@@ -11,6 +10,7 @@ from gancore.catalog.catalog import Catalog
 from gancore.explore.model import Explorer
 from gancore.explore.repeat import Invocation
 from gancore.explore.server import Server
+from helpers.blocked_worker import blocked
 
 
 @pytest.fixture(scope="session")
@@ -53,15 +53,7 @@ def busy():
 
     @contextmanager
     def block(server):
-        begun, free = threading.Event(), threading.Event()
-
-        def slow():
-            begun.set()
-            free.wait(60)
-            yield
-
-        server._worker.submit("slow", 0, slow())
-        begun.wait(60)
+        free = blocked(server._worker)
         try:
             yield
         finally:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore.explore.worker import GRID, PICTURE, SEARCH, BusyError, Worker, at_once
+from helpers.blocked_worker import blocked
 
 
 @pytest.fixture
@@ -15,20 +16,6 @@ def worker():
     worker = Worker()
     yield worker
     assert worker.end(60)
-
-
-def blocked(worker):
-    """Let the worker wait in a job; return the event that frees it."""
-    begun, free = threading.Event(), threading.Event()
-
-    def job():
-        begun.set()
-        free.wait(60)
-        yield
-
-    worker.submit("block", PICTURE, job())
-    begun.wait(60)
-    return free
 
 
 def counted(log, name, steps):
