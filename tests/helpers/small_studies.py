@@ -1,7 +1,9 @@
 """Studies of short runs on toy data, and an interruption at a chosen moment."""
 
 import signal
+from textwrap import dedent
 
+import gancore
 from gancore.run.interrupt import Interruption
 from gancore.study.study import Study
 
@@ -22,6 +24,13 @@ SEARCH = {key: value for key, value in FIELDS.items() if key != "variants"} | {"
 
 def study(folder, fields=FIELDS, **changes):
     return Study(fields | changes, out=folder, device="cpu")
+
+
+def catalog_with(plugin, kind, source):
+    """A catalog with the plugin of a file, which offers the class Own of this source, of a kind such as `losses`."""
+    offer = f"@gancore.hookimpl\ndef gancore_{kind}():\n    return [Own]\n"
+    plugin.write_text(f"import gancore\n{dedent(source)}{offer}")
+    return gancore.Catalog.installed(gancore.Choice(files=(plugin,)))
 
 
 class StopAt(Interruption):

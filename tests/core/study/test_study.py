@@ -23,7 +23,7 @@ from gancore.study.page import page_of_study
 from gancore.study.results import Outcome, StudyReport
 from gancore.study.study import Study
 from gancore.study.trials import JOURNAL
-from helpers.small_studies import FIELDS, RING, SEARCH, StopAt, study
+from helpers.small_studies import FIELDS, RING, SEARCH, StopAt, catalog_with, study
 from helpers.tiny_components import equal
 
 
@@ -320,18 +320,14 @@ def test_study_counts_a_run_whose_metric_is_not_a_number_as_failed_without_an_er
 
 def test_study_leaves_an_arm_whose_plugin_fails_to_itself(tmp_path):
     plugin = tmp_path / "broken.py"
-    plugin.write_text(
-        "import gancore\n"
-        "class Broken(gancore.Loss):\n"
-        '    """Fails."""\n'
-        "    name = 'broken'\n"
-        "    def build(self, spec):\n"
-        "        raise RuntimeError('no luck today')\n"
-        "@gancore.hookimpl\n"
-        "def gancore_losses():\n"
-        "    return [Broken]\n"
-    )
-    catalog = gancore.Catalog.installed(gancore.Choice(files=(plugin,)))
+    source = """
+        class Own(gancore.Loss):
+            '''Fails.'''
+            name = 'broken'
+            def build(self, spec):
+                raise RuntimeError('no luck today')
+    """
+    catalog = catalog_with(plugin, "losses", source)
     fields = FIELDS | {"seeds": 1, "variants": {"broken": {"loss": "broken"}}}
     made = Study(fields, out=tmp_path / "s", device="cpu", catalog=catalog)
     made.run()
@@ -343,22 +339,18 @@ def test_study_leaves_an_arm_whose_plugin_fails_to_itself(tmp_path):
 
 def test_study_retries_runs_that_an_error_has_ended_and_no_others(tmp_path):
     plugin, fixed = tmp_path / "fragile.py", tmp_path / "fixed"
-    plugin.write_text(
-        "from pathlib import Path\n"
-        "import gancore\n"
-        "from gancore_plugins.losses.bce import NonSaturating\n"
-        "class Fragile(NonSaturating):\n"
-        '    """Fails at first."""\n'
-        "    name = 'fragile'\n"
-        "    def build(self, spec):\n"
-        f"        if not Path({str(fixed)!r}).exists():\n"
-        "            raise RuntimeError('no luck today')\n"
-        "        return super().build(spec)\n"
-        "@gancore.hookimpl\n"
-        "def gancore_losses():\n"
-        "    return [Fragile]\n"
-    )
-    catalog = gancore.Catalog.installed(gancore.Choice(files=(plugin,)))
+    source = f"""
+        from pathlib import Path
+        from gancore_plugins.losses.bce import NonSaturating
+        class Own(NonSaturating):
+            '''Fails at first.'''
+            name = 'fragile'
+            def build(self, spec):
+                if not Path({str(fixed)!r}).exists():
+                    raise RuntimeError('no luck today')
+                return super().build(spec)
+    """
+    catalog = catalog_with(plugin, "losses", source)
     wild = {"optimizer": {"generator": {"lr": 1e30}, "discriminator": {"lr": 1e30}}}
     fields = FIELDS | {"seeds": 1, "variants": {"fragile": {"loss": "fragile"}, "wild": wild}}
 
@@ -387,24 +379,20 @@ def test_study_says_what_its_runs_warned_of(tmp_path):
 def test_study_keeps_what_a_run_warned_of_when_only_its_measurement_is_retried(tmp_path):
     plugin, fixed = tmp_path / "fragile.py", tmp_path / "fixed"
     trained = tmp_path / "s" / "runs" / "last-0" / "checkpoints" / "step-00000012.safetensors"
-    plugin.write_text(
-        "from pathlib import Path\n"
-        "import gancore\n"
-        "from gancore.metrics import Measurement, Metric\n"
-        "class Fragile(Metric):\n"
-        '    """Fails at first."""\n'
-        "    name = 'fragile'\n"
-        "    needs = frozenset({'images'})\n"
-        "    better = 'lower'\n"
-        "    def measure(self, evidence):\n"
-        f"        if Path({str(trained)!r}).exists() and not Path({str(fixed)!r}).exists():\n"
-        "            raise RuntimeError('no luck today')\n"
-        "        return Measurement(1.0)\n"
-        "@gancore.hookimpl\n"
-        "def gancore_metrics():\n"
-        "    return [Fragile]\n"
-    )
-    catalog = gancore.Catalog.installed(gancore.Choice(files=(plugin,)))
+    source = f"""
+        from pathlib import Path
+        from gancore.metrics import Measurement, Metric
+        class Own(Metric):
+            '''Fails at first.'''
+            name = 'fragile'
+            needs = frozenset(["images"])
+            better = 'lower'
+            def measure(self, evidence):
+                if Path({str(trained)!r}).exists() and not Path({str(fixed)!r}).exists():
+                    raise RuntimeError('no luck today')
+                return Measurement(1.0)
+    """
+    catalog = catalog_with(plugin, "metrics", source)
     last = {"last": {"training": {"channels_last": True}}}
     fields = FIELDS | {"seeds": 1, "metric": "fragile", "variants": last}
 
@@ -421,25 +409,21 @@ def test_study_keeps_what_a_run_warned_of_when_only_its_measurement_is_retried(t
 
 def test_ctrl_c_in_a_script_ends_a_study_after_the_step_of_its_run(tmp_path):
     plugin, folder = tmp_path / "hasty.py", tmp_path / "s" / "runs" / "base-0" / "checkpoints"
-    plugin.write_text(
-        "import signal\n"
-        "from pathlib import Path\n"
-        "import gancore\n"
-        "from gancore_plugins.losses.bce import NonSaturating\n"
-        "calls = []\n"
-        "class Hasty(NonSaturating):\n"
-        '    """Sends Ctrl-C in the fifth step."""\n'
-        "    name = 'hasty'\n"
-        "    def generator(self, fake, real):\n"
-        f"        calls.extend(Path({str(folder)!r}).glob('step-00000000.safetensors'))\n"
-        "        if len(calls) == 5:\n"
-        "            signal.raise_signal(signal.SIGINT)\n"
-        "        return super().generator(fake, real)\n"
-        "@gancore.hookimpl\n"
-        "def gancore_losses():\n"
-        "    return [Hasty]\n"
-    )
-    catalog = gancore.Catalog.installed(gancore.Choice(files=(plugin,)))
+    source = f"""
+        import signal
+        from pathlib import Path
+        from gancore_plugins.losses.bce import NonSaturating
+        calls = []
+        class Own(NonSaturating):
+            '''Sends Ctrl-C in the fifth step.'''
+            name = 'hasty'
+            def generator(self, fake, real):
+                calls.extend(Path({str(folder)!r}).glob('step-00000000.safetensors'))
+                if len(calls) == 5:
+                    signal.raise_signal(signal.SIGINT)
+                return super().generator(fake, real)
+    """
+    catalog = catalog_with(plugin, "losses", source)
     fields = FIELDS | {"seeds": 1, "variants": {"hasty": {"loss": "bce"}}}
     fields["base"] = {**FIELDS["base"], "loss": "hasty"}
     made = Study(fields, out=tmp_path / "s", device="cpu", catalog=catalog)
